@@ -1,0 +1,1 @@
+//! The native protocol: bytes to frames and back.

@@ -1,0 +1,1 @@
+//! Pillarbox: a message broker for every host.
