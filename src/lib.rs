@@ -1,1 +1,6 @@
 //! Pillarbox: a message broker for every host.
+//!
+//! Read `ARCHITECTURE.md` first: three machines (codec, session, broker), a store, and one thin ring with all the I/O.
+
+pub mod broker;
+pub mod sessions;

@@ -1,0 +1,254 @@
+//! What sessions ask of the broker: the whole surface inwards.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::definition::{Definition, DefinitionKey, Destination};
+use super::message::Message;
+use super::name::Name;
+use super::value::Table;
+
+/// One client connection, numbered by the server, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A conversation inside a connection with its own leases and shared credit. Protocols without channels use 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ChannelId(pub u16);
+
+/// A consumer of a connection, numbered by its session, unique while the connection lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerId(pub u32);
+
+/// A mailbox, numbered by the broker, never reused, also not after a restart.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub struct MailboxId(pub u64);
+
+/// Position in a mailbox: dense, from 1.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+pub struct Seq(pub u64);
+
+/// Pairs a reply with its request. Chosen by the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+#[derive(Debug)]
+pub enum Command {
+    /// The user proved who they are and wants a virtual host. Answered by `Reply::Done` on channel 0.
+    Open(Box<Open>, Ticket),
+    /// The connection is gone or going: leases return, exclusive mailboxes go.
+    /// Answered by `Event::Closed` where a ticket asks for it.
+    Close(Option<Ticket>),
+    /// Cancels the channel's consumers, returns its leases and forgets it. Answered by `Reply::Done`.
+    CloseChannel(ChannelId, Ticket),
+    Publish(Publish),
+    Settle(Settle),
+    /// The connection wrote this much of what was delivered to its socket: it can be given more.
+    Drained {
+        deliveries: u32,
+        bytes: u64,
+    },
+    /// Anything that is not asked for each message. Answered by `Event::Reply` with the ticket.
+    Request(ChannelId, Ticket, Box<Request>),
+    /// The store read what an `Effect::Fetch` asked for. From the server itself.
+    Fetched(Fetched),
+    /// A resource ran low or recovered. From the server itself.
+    Alarm {
+        memory: bool,
+        disk: bool,
+    },
+}
+
+/// Everything the broker wants to know of a connection; most of it only to show it.
+#[derive(Clone, Debug)]
+pub struct Open {
+    pub user: Name,
+    pub vhost: Name,
+    pub protocol: &'static str,
+    pub peer: String,
+    pub local: String,
+    /// The client's name for the connection.
+    pub client_name: Option<String>,
+    pub client_properties: Table,
+    pub mechanism: &'static str,
+    /// A refusal on a channel makes the broker ignore the channel until it is closed (AMQP). Otherwise work goes on.
+    pub strict_channels: bool,
+    /// The client understands `Event::Cancelled`; otherwise it is not told.
+    pub cancel_notify: bool,
+}
+
+#[derive(Debug)]
+pub struct Publish {
+    pub channel: ChannelId,
+    pub message: Arc<Message>,
+    /// Further routing keys (AMQP's CC and BCC headers).
+    pub more_keys: Option<Box<Vec<Bytes>>>,
+    /// Answer with `Event::Confirmed` and this tag.
+    pub confirm: Option<u64>,
+    /// Return the message where no mailbox takes it.
+    pub mandatory: bool,
+}
+
+/// The fate of deliveries of one channel.
+#[derive(Debug)]
+pub struct Settle {
+    pub channel: ChannelId,
+    pub deliveries: SmallVec<[Run; 1]>,
+    pub outcome: Outcome,
+}
+
+/// Neighbouring positions of one mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub mailbox: MailboxId,
+    pub first: Seq,
+    pub count: u32,
+}
+
+/// AMQP 1.0's words (3.4), into which the older protocols' acknowledgements translate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: the message goes.
+    Accepted,
+    /// Back to its place, redelivered next time. Does not count as a failed attempt (nack with requeue).
+    Released,
+    /// Cannot be handled: dead-letter or drop.
+    Rejected,
+    /// Back to its place, and the attempt counts (reject with requeue, a consumer that went away).
+    /// `delay_ms` keeps it invisible for that long.
+    Modified { delay_ms: Option<u64> },
+}
+
+#[derive(Debug)]
+pub enum Request {
+    DeclareExchange(DeclareExchange),
+    DeleteExchange {
+        name: Name,
+        if_unused: bool,
+    },
+    DeclareMailbox(DeclareMailbox),
+    /// `Reply::Counted` with the messages that went. A missing mailbox counts 0.
+    DeleteMailbox {
+        name: Name,
+        if_unused: bool,
+        if_empty: bool,
+    },
+    /// `Reply::Counted` with the ready messages that went.
+    PurgeMailbox {
+        name: Name,
+    },
+    Bind(BindingOf),
+    Unbind(BindingOf),
+    Consume(Consume),
+    /// An unknown consumer is no error. `Reply::Done`.
+    Cancel(ConsumerId),
+    /// `Reply::Got`.
+    Get {
+        mailbox: Name,
+        no_ack: bool,
+    },
+    /// Channel-wide limit of unsettled deliveries, 0 for none; `consumers` also moves the limit of consumers there are.
+    Qos {
+        limit: u32,
+        scope: QosScope,
+    },
+    /// All unsettled deliveries of the channel return to their places.
+    Recover,
+    /// Publishes and settlements that become durable together.
+    Commit(Vec<Command>),
+    /// What is known of a user, so that a password can be checked outside. Before `Open`. `Reply::Credential`.
+    Credential(Name),
+    /// May the connection's user still be here? After a credential was renewed.
+    CheckAccess,
+    /// Create or change; needs an administrator unless the origin is the server itself.
+    Define(Definition),
+    Undefine(DefinitionKey),
+    /// Read-only views, a bounded slice at a time.
+    Inspect(super::inspect::Inspect),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QosScope {
+    /// The sum over the channel (AMQP's global = 1 as RabbitMQ has it).
+    Channel,
+    /// Consumers that start later; existing consumers are raised to it, never lowered.
+    NewConsumers,
+}
+
+#[derive(Clone, Debug)]
+pub struct DeclareExchange {
+    pub name: Name,
+    pub kind: Name,
+    pub passive: bool,
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub internal: bool,
+    pub arguments: Table,
+}
+
+#[derive(Clone, Debug)]
+pub struct DeclareMailbox {
+    pub name: Name,
+    pub passive: bool,
+    pub durable: bool,
+    /// Belongs to the connection and goes with it.
+    pub exclusive: bool,
+    pub auto_delete: bool,
+    pub arguments: Table,
+    /// The name was made by the broker's side, so the reserved prefix is no offence.
+    pub generated: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct BindingOf {
+    pub source: Name,
+    pub destination: Destination,
+    pub key: Bytes,
+    pub arguments: Table,
+}
+
+#[derive(Clone, Debug)]
+pub struct Consume {
+    pub mailbox: Name,
+    pub consumer: ConsumerId,
+    /// Shown to people; unique in the channel by the session's care.
+    pub tag: Name,
+    pub no_ack: bool,
+    pub exclusive: bool,
+    pub priority: i32,
+    /// Unsettled deliveries this consumer may hold, 0 for no limit.
+    pub prefetch: u32,
+    pub arguments: Table,
+}
+
+/// What the store found for a fetch, in order of position.
+#[derive(Debug)]
+pub struct Fetched {
+    pub mailbox: MailboxId,
+    /// Which of the mailbox's requests this answers.
+    pub lane: u8,
+    pub messages: Vec<FetchedMessage>,
+}
+
+#[derive(Debug)]
+pub struct FetchedMessage {
+    pub seq: Seq,
+    /// `Err` says why the stored record cannot be trusted.
+    pub message: Result<Arc<Message>, String>,
+}

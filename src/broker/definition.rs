@@ -1,0 +1,225 @@
+//! What is declared rather than sent: virtual hosts, users, exchanges, mailboxes, bindings, policies.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::command::MailboxId;
+use super::name::Name;
+use super::value::{Table, TableKey};
+
+/// One durable definition, as it is stored and exported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Definition {
+    Vhost(VhostDefinition),
+    User(UserDefinition),
+    Permission(PermissionDefinition),
+    TopicPermission(TopicPermissionDefinition),
+    Exchange(ExchangeDefinition),
+    Mailbox(MailboxDefinition),
+    Binding(BindingDefinition),
+    Policy(PolicyDefinition),
+    Parameter(ParameterDefinition),
+}
+
+/// Finds a definition: its kind, and names that are unique within the kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DefinitionKey {
+    pub kind: DefinitionKind,
+    pub path: Vec<Bytes>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum DefinitionKind {
+    Vhost,
+    User,
+    Permission,
+    TopicPermission,
+    Exchange,
+    Mailbox,
+    Binding,
+    Policy,
+    OperatorPolicy,
+    Parameter,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VhostDefinition {
+    pub name: Name,
+    #[serde(default)]
+    pub description: String,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// `classic`, `quorum` or `stream` for declarations that name no type.
+    #[serde(default)]
+    pub default_queue_type: Option<String>,
+    #[serde(default)]
+    pub max_connections: Option<u64>,
+    #[serde(default)]
+    pub max_mailboxes: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UserDefinition {
+    pub name: Name,
+    pub credential: Credential,
+    #[serde(default)]
+    pub max_connections: Option<u64>,
+    #[serde(default)]
+    pub max_channels: Option<u64>,
+}
+
+/// What proves a user. The hash is opaque here: it is checked outside of the broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credential {
+    /// A PHC string (argon2id), or RabbitMQ's base64 of salt and digest.
+    pub password_hash: String,
+    /// `argon2id`, `rabbit_password_hashing_sha256`, `rabbit_password_hashing_sha512` or `rabbit_password_hashing_md5`.
+    pub hashing: String,
+    pub tags: Vec<String>,
+    /// May log in from this machine only.
+    #[serde(default)]
+    pub loopback_only: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermissionDefinition {
+    pub vhost: Name,
+    pub user: Name,
+    pub configure: String,
+    pub write: String,
+    pub read: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicPermissionDefinition {
+    pub vhost: Name,
+    pub user: Name,
+    pub exchange: Name,
+    pub write: String,
+    pub read: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExchangeDefinition {
+    pub vhost: Name,
+    pub name: Name,
+    pub kind: Name,
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub internal: bool,
+    pub arguments: Table,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MailboxDefinition {
+    pub id: MailboxId,
+    pub vhost: Name,
+    pub name: Name,
+    pub durable: bool,
+    pub exclusive: bool,
+    pub auto_delete: bool,
+    pub arguments: Table,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Destination {
+    Mailbox(Name),
+    Exchange(Name),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BindingDefinition {
+    pub vhost: Name,
+    pub source: Name,
+    pub destination: Destination,
+    /// Bytes that are mostly text.
+    pub key: TableKey,
+    pub arguments: Table,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PolicyDefinition {
+    pub vhost: Name,
+    pub name: Name,
+    /// Set by the operator: its numbers only ever tighten.
+    #[serde(default)]
+    pub operator: bool,
+    pub pattern: String,
+    /// `all`, `queues`, `classic_queues`, `quorum_queues`, `streams` or `exchanges`.
+    pub apply_to: String,
+    pub priority: i64,
+    pub definition: Table,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParameterDefinition {
+    /// `None` for a global parameter.
+    pub vhost: Option<Name>,
+    pub component: String,
+    pub name: Name,
+    /// JSON text.
+    pub value: String,
+}
+
+impl Definition {
+    pub fn key(&self) -> DefinitionKey {
+        fn text(name: &Name) -> Bytes {
+            Bytes::copy_from_slice(name.as_bytes())
+        }
+        let (kind, path) = match self {
+            Self::Vhost(it) => (DefinitionKind::Vhost, vec![text(&it.name)]),
+            Self::User(it) => (DefinitionKind::User, vec![text(&it.name)]),
+            Self::Permission(it) => {
+                (DefinitionKind::Permission, vec![text(&it.vhost), text(&it.user)])
+            }
+            Self::TopicPermission(it) => (
+                DefinitionKind::TopicPermission,
+                vec![text(&it.vhost), text(&it.user), text(&it.exchange)],
+            ),
+            Self::Exchange(it) => (DefinitionKind::Exchange, vec![text(&it.vhost), text(&it.name)]),
+            Self::Mailbox(it) => (DefinitionKind::Mailbox, vec![text(&it.vhost), text(&it.name)]),
+            Self::Binding(it) => return it.key(),
+            Self::Policy(it) => {
+                let kind = if it.operator {
+                    DefinitionKind::OperatorPolicy
+                } else {
+                    DefinitionKind::Policy
+                };
+                (kind, vec![text(&it.vhost), text(&it.name)])
+            }
+            Self::Parameter(it) => {
+                let vhost = it.vhost.as_ref().map(text).unwrap_or_default();
+                let component = Bytes::copy_from_slice(it.component.as_bytes());
+                (DefinitionKind::Parameter, vec![vhost, component, text(&it.name)])
+            }
+        };
+        DefinitionKey { kind, path }
+    }
+}
+
+impl BindingDefinition {
+    /// Source, destination, key and arguments together are a binding's identity (brokers' rule for duplicate binds).
+    pub fn key(&self) -> DefinitionKey {
+        let (kind, name) = match &self.destination {
+            Destination::Mailbox(name) => ("q", name),
+            Destination::Exchange(name) => ("e", name),
+        };
+        let arguments = if self.arguments.is_empty() {
+            Bytes::new()
+        } else {
+            Bytes::from(format!("{:?}", self.arguments))
+        };
+        let part = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        DefinitionKey {
+            kind: DefinitionKind::Binding,
+            path: vec![
+                part(&self.vhost),
+                part(&self.source),
+                part(kind),
+                part(name),
+                self.key.0.clone(),
+                arguments,
+            ],
+        }
+    }
+}
