@@ -1,5 +1,6 @@
 //! The mailbox core: commands in, effects out. Knows no protocol, socket, disk, clock or host.
 
+pub mod access;
 mod command;
 mod definition;
 mod event;
@@ -7,6 +8,7 @@ pub mod inspect;
 mod message;
 mod name;
 mod refusal;
+pub mod routing;
 mod value;
 
 pub use command::*;
