@@ -12,7 +12,7 @@ use super::inspect::{Inspect, Inspection, MailboxView};
 use super::limits::Limits;
 use super::name::{Name, Time};
 use super::refusal::Refusal;
-use super::routing::Declared;
+use super::routing::{Bound, Declared};
 use super::vhost::Vhost;
 use super::{Broker, SERVER};
 
@@ -120,11 +120,16 @@ impl Broker {
             Definition::Vhost(it) => match self.vhosts.get_mut(&it.name) {
                 Some(vhost) => vhost.definition = it.clone(),
                 None => {
-                    self.vhosts.insert(it.name.clone(), Vhost::new(it.clone()));
+                    let vhost = Vhost::new(it.clone(), self.settings.host.into());
+                    self.vhosts.insert(it.name.clone(), vhost);
                 }
             },
-            Definition::User(_) | Definition::Permission(_) | Definition::TopicPermission(_) => {
-                self.access.define(definition.clone()).map_err(Refusal::Precondition)?;
+            Definition::User(it) => self.access.define_user(it.clone()),
+            Definition::Permission(it) => {
+                self.access.define_permission(it.clone()).map_err(Refusal::Precondition)?;
+            }
+            Definition::TopicPermission(it) => {
+                self.access.define_topic_permission(it.clone()).map_err(Refusal::Precondition)?;
             }
             Definition::Policy(it) => {
                 let vhost = self.vhost_mut(&it.vhost)?;
@@ -150,8 +155,16 @@ impl Broker {
             }
             Definition::Mailbox(it) => return self.put_mailbox(it.clone(), now, out),
             Definition::Binding(it) => {
-                let bound = self.vhost_mut(&it.vhost)?.exchanges.bind(it.clone())?;
-                if !bound.new {
+                let bind = super::BindingOf {
+                    source: it.source.clone(),
+                    destination: it.destination.clone(),
+                    key: it.key.0.clone(),
+                    arguments: it.arguments.clone(),
+                };
+                if let super::Destination::Mailbox(name) = &it.destination {
+                    self.find_mut(&it.vhost, name)?;
+                }
+                if let Bound::Exists = self.vhost_mut(&it.vhost)?.exchanges.bind(&bind)? {
                     return Ok(());
                 }
             }
@@ -202,7 +215,9 @@ impl Broker {
         match key.kind {
             DefinitionKind::Vhost => self.delete_vhost(&part(0), now, out),
             DefinitionKind::User => {
-                self.access.undefine(key);
+                for key in self.access.undefine_user(&part(0)) {
+                    out.push(Effect::Write(Write::Undefine(key)));
+                }
                 let named = |connection: &super::Connection| {
                     connection.open.as_ref().is_some_and(|open| open.user == part(0))
                 };
@@ -213,8 +228,12 @@ impl Broker {
                     }
                 }
             }
-            DefinitionKind::Permission | DefinitionKind::TopicPermission => {
-                self.access.undefine(key);
+            DefinitionKind::Permission => {
+                self.access.undefine_permission(&part(1), &part(0));
+            }
+            DefinitionKind::TopicPermission => {
+                let exchange = part(2);
+                self.access.undefine_topic_permission(&part(1), &part(0), Some(&exchange));
             }
             DefinitionKind::Policy | DefinitionKind::OperatorPolicy => {
                 let operator = key.kind == DefinitionKind::OperatorPolicy;
@@ -237,9 +256,15 @@ impl Broker {
             DefinitionKind::Binding => {
                 let vhost = part(0);
                 let exchanges = &mut self.vhost_mut(&vhost)?.exchanges;
-                let found = exchanges.bindings().find(|binding| binding.key() == *key).cloned();
+                let found = exchanges.bindings().find(|binding| binding.key() == *key);
                 if let Some(binding) = found {
-                    let removed = exchanges.unbind(&binding);
+                    let bind = super::BindingOf {
+                        source: binding.source,
+                        destination: binding.destination,
+                        key: binding.key.0,
+                        arguments: binding.arguments,
+                    };
+                    let removed = exchanges.unbind(&bind)?;
                     self.write_removed(&vhost, removed, now, out);
                 }
                 return Ok(Reply::Done);
@@ -271,7 +296,7 @@ impl Broker {
             out.push(undefine(key));
         }
         out.extend(vhost.policies().map(|it| undefine(Definition::Policy(it.clone()).key())));
-        for key in self.access.forget_vhost(name) {
+        for key in self.access.undefine_vhost(name) {
             out.push(undefine(key));
         }
     }

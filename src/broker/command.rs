@@ -158,7 +158,10 @@ pub enum Request {
     Consume(Consume),
     /// Messages published to the default exchange with the key `address` go straight to this consumer, never at rest
     /// (AMQP's direct reply-to). The session makes the address up; it ends with the channel.
-    ConsumeReplies { consumer: ConsumerId, address: Name },
+    ConsumeReplies {
+        consumer: ConsumerId,
+        address: Name,
+    },
     /// An unknown consumer is no error. `Reply::Done`.
     Cancel(ConsumerId),
     /// `Reply::Got`.

@@ -1,7 +1,8 @@
 //! Consuming, settling, and the end of channels and connections.
 
 use super::command::{
-    ChannelId, Command, ConnectionId, Consume, ConsumerId, MailboxId, Outcome, QosScope, Seq, Settle,
+    ChannelId, Command, ConnectionId, Consume, ConsumerId, MailboxId, Outcome, QosScope, Seq,
+    Settle,
 };
 use super::consumer::Consumer;
 use super::event::{Cause, Effect, Event, Reply};
@@ -9,7 +10,7 @@ use super::mailbox::{Asker, Lease};
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
 use super::topology::check_owner;
-use super::{Broker, turn};
+use super::{Broker, carry};
 
 impl Broker {
     pub(super) fn consume(
@@ -24,7 +25,8 @@ impl Broker {
         let mailbox = self.find_mut(&vhost, &name)?;
         check_owner(mailbox, from)?;
         let taken = mailbox.consumers.has_exclusive()
-            || (consume.exclusive && (!mailbox.consumers.is_empty() || mailbox.limits.single_active));
+            || (consume.exclusive
+                && (!mailbox.consumers.is_empty() || mailbox.limits.single_active));
         if taken {
             return Err(Refusal::ExclusiveUse { name, vhost });
         }
@@ -120,7 +122,7 @@ impl Broker {
         let (user, vhost) = self.whose(from)?;
         self.access.check(&user, &vhost, Action::Read, Kind::Mailbox, name)?;
         let id = self.vhosts.get(&vhost).and_then(|it| it.mailboxes.get(name)).copied();
-        let mut turn = turn!(self, now, out);
+        let mut turn = carry!(self, now, out);
         let Some(mailbox) = id.and_then(|id| self.mailboxes.get_mut(&id)) else {
             return Err(Refusal::NoSuchMailbox { name: name.clone(), vhost });
         };
@@ -144,14 +146,13 @@ impl Broker {
         let mut unknown = false;
         let mut settled = 0;
         for run in &settle.deliveries {
-            let mut turn = turn!(self, now, out);
+            let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&run.mailbox) else { continue };
             for seq in run.first.0..run.first.0 + u64::from(run.count) {
                 let seq = Seq(seq);
-                let holds = mailbox
-                    .leases
-                    .get(&seq)
-                    .is_some_and(|lease| lease.connection == from && lease.channel == settle.channel);
+                let holds = mailbox.leases.get(&seq).is_some_and(|lease| {
+                    lease.connection == from && lease.channel == settle.channel
+                });
                 if !holds {
                     unknown = true;
                     continue;
@@ -208,14 +209,22 @@ impl Broker {
         }
     }
 
-    pub(super) fn qos(&mut self, from: ConnectionId, channel: ChannelId, limit: u32, scope: QosScope) {
+    pub(super) fn qos(
+        &mut self,
+        from: ConnectionId,
+        channel: ChannelId,
+        limit: u32,
+        scope: QosScope,
+    ) {
         let party = self.channel_mut(from, channel);
         match scope {
             QosScope::Channel => party.limit = limit,
             QosScope::NewConsumers => {
                 for (consumer, id) in party.consumers.clone() {
                     let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
-                    let Some(consumer) = mailbox.consumers.get_mut(from, consumer) else { continue };
+                    let Some(consumer) = mailbox.consumers.get_mut(from, consumer) else {
+                        continue;
+                    };
                     if consumer.prefetch > 0 && (limit == 0 || limit > consumer.prefetch) {
                         consumer.prefetch = limit;
                         mailbox.stuck = false;
@@ -238,7 +247,7 @@ impl Broker {
     ) {
         let touched = self.channel_mut(from, channel).touched.clone();
         for id in touched {
-            let mut turn = turn!(self, now, out);
+            let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
             let held: Vec<Seq> = mailbox
                 .leases
@@ -288,7 +297,12 @@ impl Broker {
         }
     }
 
-    pub(super) fn close_connection(&mut self, from: ConnectionId, now: Time, out: &mut Vec<Effect>) {
+    pub(super) fn close_connection(
+        &mut self,
+        from: ConnectionId,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(connection) = self.connections.get(&from) else { return };
         let channels: Vec<ChannelId> = connection.channels.keys().copied().collect();
         for channel in channels {

@@ -64,7 +64,11 @@ impl Consumers {
         Some(self.list.remove(at))
     }
 
-    pub(super) fn get_mut(&mut self, connection: ConnectionId, id: ConsumerId) -> Option<&mut Consumer> {
+    pub(super) fn get_mut(
+        &mut self,
+        connection: ConnectionId,
+        id: ConsumerId,
+    ) -> Option<&mut Consumer> {
         let at = self.position(connection, id)?;
         Some(&mut self.list[at])
     }
@@ -114,7 +118,10 @@ impl Consumers {
         None
     }
 
-    fn next_active(&mut self, mut can_take: impl FnMut(&Consumer) -> bool) -> Option<&mut Consumer> {
+    fn next_active(
+        &mut self,
+        mut can_take: impl FnMut(&Consumer) -> bool,
+    ) -> Option<&mut Consumer> {
         if self.active.is_none() {
             self.active = self.list.first().map(|it| (it.connection, it.id));
         }

@@ -46,13 +46,16 @@ impl Burial {
         let exchange = mailbox.limits.dead_letter_exchange.clone().unwrap_or_else(|| "".into());
         let mut properties = message.properties().clone();
         let keys = keys_of(message, &properties);
-        record_death(&mut properties, &Death {
-            reason,
-            mailbox: &mailbox.name,
-            time: entry.rest.since,
-            exchange: message.exchange(),
-            keys: &keys,
-        });
+        record_death(
+            &mut properties,
+            &Death {
+                reason,
+                mailbox: &mailbox.name,
+                time: entry.rest.since,
+                exchange: message.exchange(),
+                keys: &keys,
+            },
+        );
         let keys = match &mailbox.limits.dead_letter_key {
             Some(key) => {
                 if let Some(headers) = &mut properties.headers {
@@ -72,7 +75,8 @@ impl Burial {
         let mut properties = message.properties().clone();
         let keys = keys_of(message, &properties);
         // The sign is turned, so that publishing it again does not delay it again.
-        let turned = properties.header("x-delay").and_then(Value::as_i64).map(|ms| Value::I64(-ms.abs()));
+        let turned =
+            properties.header("x-delay").and_then(Value::as_i64).map(|ms| Value::I64(-ms.abs()));
         if let Some(turned) = turned {
             properties.headers_mut().set("x-delay", turned);
         }

@@ -41,7 +41,9 @@ impl Mailbox {
                 self.discard(entry, Reason::Expired, turn);
                 continue;
             }
-            if !to.3 && let Some(consumer) = self.consumers.get_mut(to.0, to.2) {
+            if !to.3
+                && let Some(consumer) = self.consumers.get_mut(to.0, to.2)
+            {
                 consumer.unsettled += 1;
             }
             self.hand_over(entry, to, turn);
@@ -71,8 +73,7 @@ impl Mailbox {
                 continue;
             }
             let party = turn.connections.get_mut(&asker.connection);
-            let delivery =
-                self.delivery(&entry, asker.channel, super::ConsumerId(0), asker.no_ack);
+            let delivery = self.delivery(&entry, asker.channel, super::ConsumerId(0), asker.no_ack);
             if asker.no_ack {
                 self.counts.settled += 1;
                 if entry.stored {
@@ -160,7 +161,8 @@ impl Mailbox {
     /// The moment after which the entry is too old to deliver.
     fn deadline(&self, entry: &Entry) -> Time {
         let own = if entry.rest.expires > Time::ZERO { entry.rest.expires } else { Time(u64::MAX) };
-        let common = self.limits.message_ttl_ms.map_or(Time(u64::MAX), |ms| entry.rest.since.plus_ms(ms));
+        let common =
+            self.limits.message_ttl_ms.map_or(Time(u64::MAX), |ms| entry.rest.since.plus_ms(ms));
         own.min(common)
     }
 
@@ -223,7 +225,9 @@ impl Mailbox {
         };
         while over(self) {
             // The least important go first.
-            let Some(lane) = self.lanes.iter().position(|lane| lane.oldest().is_some()) else { break };
+            let Some(lane) = self.lanes.iter().position(|lane| lane.oldest().is_some()) else {
+                break;
+            };
             let Some(entry) = self.lanes[lane].take() else { break };
             self.forget_ready(&entry, turn);
             self.discard(entry, Reason::MaxLength, turn);

@@ -8,11 +8,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::Epoch;
 use super::command::Seq;
 use super::event::Rest;
 use super::message::Message;
 use super::name::Time;
-use super::Epoch;
 
 /// A message at rest in a mailbox.
 #[derive(Clone, Debug)]
@@ -168,9 +168,11 @@ impl Lane {
                 break;
             }
             let average = (range.bytes / u64::from(range.count)).max(1);
-            let room = (count_max - count).min(((bytes_max - bytes.min(bytes_max)) / average) as usize);
+            let room =
+                (count_max - count).min(((bytes_max - bytes.min(bytes_max)) / average) as usize);
             let take = range.count.min(room.max(1) as u32);
-            let taken = Cold { count: take, bytes: average.min(range.bytes) * u64::from(take), ..*range };
+            let taken =
+                Cold { count: take, bytes: average.min(range.bytes) * u64::from(take), ..*range };
             let taken = if take == range.count { *range } else { taken };
             if take == range.count {
                 self.cold.pop_front();
@@ -259,7 +261,9 @@ impl Lane {
 
 fn push_cold(ranges: &mut VecDeque<Cold>, cold: Cold) {
     match ranges.back_mut() {
-        Some(last) if last.end() == cold.first.0 && last.count.checked_add(cold.count).is_some() => {
+        Some(last)
+            if last.end() == cold.first.0 && last.count.checked_add(cold.count).is_some() =>
+        {
             last.count += cold.count;
             last.bytes += cold.bytes;
         }

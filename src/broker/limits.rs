@@ -82,11 +82,16 @@ const COMPARED: &[&str] = &[
 
 impl Limits {
     /// Reads and checks the arguments of a declaration.
-    pub fn of(declare: &DeclareMailbox, vhost: &Name, delivery_limit: u32) -> Result<Self, Refusal> {
+    pub fn of(
+        declare: &DeclareMailbox,
+        vhost: &Name,
+        delivery_limit: u32,
+    ) -> Result<Self, Refusal> {
         let reader = Reader { name: &declare.name, vhost, table: &declare.arguments };
         let kind = match reader.text("x-queue-type")? {
-            Some(text) => MailboxKind::parse(&text)
-                .ok_or_else(|| reader.invalid("x-queue-type", &format!("unsupported queue type '{text}'")))?,
+            Some(text) => MailboxKind::parse(&text).ok_or_else(|| {
+                reader.invalid("x-queue-type", &format!("unsupported queue type '{text}'"))
+            })?,
             None => MailboxKind::Classic,
         };
         if kind != MailboxKind::Classic {
@@ -106,7 +111,9 @@ impl Limits {
         let dead_letter_exchange = reader.text("x-dead-letter-exchange")?;
         let dead_letter_key = reader.text("x-dead-letter-routing-key")?;
         if dead_letter_key.is_some() && dead_letter_exchange.is_none() {
-            return Err(reader.invalid("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined"));
+            return Err(
+                reader.invalid("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined")
+            );
         }
         let overflow = match reader.text("x-overflow")?.as_deref() {
             None | Some("drop-head") => Overflow::DropHead,
@@ -120,7 +127,9 @@ impl Limits {
             Some(0) | None => None,
             Some(most) => Some(most as u8),
         };
-        for mode in ["x-queue-mode", "x-queue-master-locator", "x-dead-letter-strategy", "x-max-age"] {
+        for mode in
+            ["x-queue-mode", "x-queue-master-locator", "x-dead-letter-strategy", "x-max-age"]
+        {
             reader.text(mode)?;
         }
         let limit = match declare.arguments.get("x-delivery-limit") {
@@ -155,9 +164,14 @@ impl Limits {
     ) -> Self {
         for policy in policies {
             let number = |key: &str| {
-                policy.definition.get(key).and_then(Value::as_i64).and_then(|n| u64::try_from(n).ok())
+                policy
+                    .definition
+                    .get(key)
+                    .and_then(Value::as_i64)
+                    .and_then(|n| u64::try_from(n).ok())
             };
-            let text = |key: &str| policy.definition.get(key).and_then(Value::as_str).map(Name::from);
+            let text =
+                |key: &str| policy.definition.get(key).and_then(Value::as_str).map(Name::from);
             self.message_ttl_ms = smaller(self.message_ttl_ms, number("message-ttl"));
             self.expires_ms = smaller(self.expires_ms, number("expires"));
             self.length_max = smaller(self.length_max, number("max-length"));
@@ -196,7 +210,8 @@ fn smaller<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
 pub fn difference(current: &Table, received: &Table) -> Option<(String, String)> {
     COMPARED.iter().find_map(|&name| {
         let normal = |value: Option<&Value>| {
-            let classic = name == "x-queue-type" && value.and_then(Value::as_str) == Some("classic");
+            let classic =
+                name == "x-queue-type" && value.and_then(Value::as_str) == Some("classic");
             if classic { None } else { value.cloned() }
         };
         let (was, is) = (normal(current.get(name)), normal(received.get(name)));

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::Epoch;
+use super::Settings;
 use super::command::{ChannelId, ConnectionId, ConsumerId, MailboxId, Outcome, Seq, Ticket};
 use super::consumer::Consumers;
 use super::dead_letter::Reason;
@@ -16,7 +17,6 @@ use super::limits::Limits;
 use super::message::Message;
 use super::name::{Name, Time};
 use super::turn::Turn;
-use super::Settings;
 
 /// Positions that a mark runs ahead of deliveries, so that few marks are written.
 const MARK_STEP: u64 = 1024;
@@ -160,10 +160,15 @@ impl Mailbox {
         self.delivered_max = found.mark;
         self.mark = Mark { upto: found.mark, epoch: Epoch(0), durable: found.mark };
         for run in found.messages {
-            let cold =
-                Cold { first: run.first, count: run.count, bytes: run.bytes, since: run.rest.since };
+            let cold = Cold {
+                first: run.first,
+                count: run.count,
+                bytes: run.bytes,
+                since: run.rest.since,
+            };
             if run.rest.deliver_at > Time::ZERO {
-                self.delayed.insert((run.rest.deliver_at, run.first), Delayed::Cold(cold, run.rest));
+                self.delayed
+                    .insert((run.rest.deliver_at, run.first), Delayed::Cold(cold, run.rest));
                 continue;
             }
             let lane = self.lane_of(run.rest.lane);
@@ -220,7 +225,8 @@ impl Mailbox {
             attempts: 0,
             redelivered: false,
         };
-        let stored = self.durable() && (message.persistent() || self.limits.delivery_limit.is_some());
+        let stored =
+            self.durable() && (message.persistent() || self.limits.delivery_limit.is_some());
         let entry = Entry { seq, message, rest, epoch: turn.epoch, stored };
         if stored {
             turn.write(Write::Append(entry.append(self.id, false)));
@@ -273,7 +279,8 @@ impl Mailbox {
         if self.mark.epoch <= turn.durable {
             self.mark.durable = self.mark.upto;
         }
-        let runs_low = seq.0 + MARK_STEP / 2 > self.mark.upto.0 && self.mark.durable == self.mark.upto;
+        let runs_low =
+            seq.0 + MARK_STEP / 2 > self.mark.upto.0 && self.mark.durable == self.mark.upto;
         if seq > self.mark.upto || runs_low {
             self.mark.upto = Seq(seq.0 + MARK_STEP);
             self.mark.epoch = turn.epoch;
@@ -291,7 +298,12 @@ impl Mailbox {
     }
 
     /// Ends a lease. Returns whose consumer gets its credit back.
-    pub(super) fn settle(&mut self, seq: Seq, outcome: Outcome, turn: &mut Turn<'_>) -> Option<Lease> {
+    pub(super) fn settle(
+        &mut self,
+        seq: Seq,
+        outcome: Outcome,
+        turn: &mut Turn<'_>,
+    ) -> Option<Lease> {
         let mut lease = self.leases.remove(&seq)?;
         if let Some(consumer) = lease.consumer
             && let Some(consumer) = self.consumers.get_mut(lease.connection, consumer)
@@ -313,7 +325,13 @@ impl Mailbox {
         Some(lease)
     }
 
-    fn put_back(&mut self, mut entry: Entry, failed: bool, delay_ms: Option<u64>, turn: &mut Turn<'_>) {
+    fn put_back(
+        &mut self,
+        mut entry: Entry,
+        failed: bool,
+        delay_ms: Option<u64>,
+        turn: &mut Turn<'_>,
+    ) {
         entry.rest.redelivered = true;
         if let Some(limit) = self.limits.delivery_limit
             && entry.rest.attempts > limit

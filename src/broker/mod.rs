@@ -6,7 +6,7 @@
 //! tick(now)            ─┘
 //! ```
 
-mod access;
+pub mod access;
 mod admin;
 mod command;
 mod connection;
@@ -25,7 +25,7 @@ mod name;
 mod neutral;
 mod publish;
 mod refusal;
-mod routing;
+pub mod routing;
 mod settings;
 mod topology;
 mod turn;
@@ -104,7 +104,7 @@ pub struct Totals {
 }
 
 /// Borrows what a mailbox needs beside itself; the rest of the broker stays free.
-macro_rules! turn {
+macro_rules! carry {
     ($broker:ident, $now:expr, $out:expr) => {
         $crate::broker::turn::Turn {
             now: $now,
@@ -119,11 +119,16 @@ macro_rules! turn {
         }
     };
 }
-use turn;
+use carry;
 
 impl Broker {
     /// A broker with what the store recovered; effects are what the recovery itself wants written.
-    pub fn open(recovered: Recovered, settings: Settings, now: Time, out: &mut Vec<Effect>) -> Self {
+    pub fn open(
+        recovered: Recovered,
+        settings: Settings,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Self {
         let mut broker = Self {
             settings,
             epoch: Epoch(1),
@@ -152,7 +157,13 @@ impl Broker {
     }
 
     /// Something happened. Effects are appended in order.
-    pub fn apply(&mut self, from: ConnectionId, command: Command, now: Time, out: &mut Vec<Effect>) {
+    pub fn apply(
+        &mut self,
+        from: ConnectionId,
+        command: Command,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
         match command {
             Command::Publish(publish) if !self.failed(from, publish.channel) => {
                 self.publish(from, publish, now, out);
@@ -185,7 +196,7 @@ impl Broker {
                 out.push(Effect::NotifyDurable(from, event));
             }
             Command::Fetched(fetched) => {
-                let mut turn = turn!(self, now, out);
+                let mut turn = carry!(self, now, out);
                 if let Some(mailbox) = self.mailboxes.get_mut(&fetched.mailbox) {
                     let id = fetched.mailbox;
                     mailbox.fetched(fetched, &mut turn);
@@ -261,7 +272,7 @@ impl Broker {
             && due <= now
         {
             self.timers.pop_first();
-            let mut turn = turn!(self, now, out);
+            let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
             mailbox.timer = None;
             if mailbox.is_forgotten(now) {
@@ -290,7 +301,7 @@ impl Broker {
         self.durable = self.durable.max(epoch);
         self.dirty.extend(std::mem::take(&mut self.awaiting));
         for id in std::mem::take(&mut self.surplus) {
-            let mut turn = turn!(self, now, out);
+            let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
             mailbox.cool(&mut turn);
             if mailbox.has_surplus(&self.settings) {
@@ -318,12 +329,12 @@ impl Broker {
             let mut at = 0;
             while let Some(&id) = self.dirty.get(at) {
                 at += 1;
-                let mut turn = turn!(self, now, out);
+                let mut turn = carry!(self, now, out);
                 let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
                 mailbox.dispatch(&mut turn);
                 if mailbox.has_surplus(&self.settings) {
                     if self.memory > self.settings.memory_max {
-                        mailbox.spill(&mut turn!(self, now, out));
+                        mailbox.spill(&mut carry!(self, now, out));
                     }
                     self.surplus.insert(id);
                 }

@@ -13,7 +13,7 @@ use super::limits::Overflow;
 use super::message::{Message, MessageId};
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
-use super::{Broker, turn};
+use super::{Broker, carry};
 
 /// Messages that rest are copied out of the socket's buffer up to this size; larger ones fill most of it anyway.
 const DETACH_SIZE_MAX: usize = 16 * 1024;
@@ -135,7 +135,7 @@ impl Broker {
             || Refusal::NoSuchExchange { name: exchange.clone(), vhost: vhost_name.clone() };
         let vhost = self.vhosts.get_mut(&vhost_name).ok_or_else(missing)?;
         let found = vhost.exchanges.get(&exchange).ok_or_else(missing)?;
-        if found.is_internal() {
+        if found.internal() {
             return Err(Refusal::InternalExchange { name: exchange, vhost: vhost_name });
         }
         if found.is_topic() {
@@ -145,25 +145,15 @@ impl Broker {
                 self.access.check_topic(&user, &vhost_name, &exchange, action, key)?;
             }
         }
-        if found.is_delayed()
-            && let Some(delay) = super::routing::delay_ms(message)
-        {
-            self.delay(&vhost_name, &exchange, message.clone(), now.plus_ms(delay), now, out);
-            return Ok(None);
-        }
         let mut names = std::mem::take(&mut self.names);
         names.clear();
         let mailboxes = &vhost.mailboxes;
-        let exists = |name: &str| mailboxes.contains_key(name);
-        let routed = vhost.exchanges.route(
-            &exchange,
-            message.key(),
-            more_keys,
-            message,
-            &exists,
-            &mut names,
-        );
-        let targets: Targets = names.iter().filter_map(|name| mailboxes.get(name)).copied().collect();
+        let find = |name: &str| mailboxes.get_key_value(name).map(|(name, _)| name.clone());
+        let exchanges = &mut vhost.exchanges;
+        let routed =
+            exchanges.route(&exchange, message.key(), more_keys, message, &find, &mut names);
+        let targets: Targets =
+            names.iter().filter_map(|name| mailboxes.get(name)).copied().collect();
         self.names = names;
         if routed.cacheable && more_keys.is_empty() {
             let route = Route {
@@ -174,11 +164,17 @@ impl Broker {
             };
             self.channel_mut(from, channel).route = Some(route);
         }
+        if !routed.delayed.is_empty() {
+            self.delay(&vhost_name, &routed.delayed, message, now, out);
+            if targets.is_empty() {
+                return Ok(None);
+            }
+        }
         Ok(Some(targets))
     }
 
     /// The message comes to rest in each target. False where one of them refused it.
-    fn place(
+    pub(super) fn place(
         &mut self,
         targets: &[MailboxId],
         mut message: Arc<Message>,
@@ -199,7 +195,7 @@ impl Broker {
             message = Arc::new(message.detached());
         }
         for id in targets {
-            let mut turn = turn!(self, now, out);
+            let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(id) else { continue };
             if full.contains(id) {
                 mailbox.counts.dropped += 1;
@@ -243,26 +239,28 @@ impl Broker {
         true
     }
 
-    /// Holds a message until it is due, in a mailbox that belongs to the exchange.
+    /// Holds a message until it is due, in mailboxes that belong to the exchanges.
     fn delay(
         &mut self,
         vhost: &Name,
-        exchange: &Name,
-        message: Arc<Message>,
-        due: Time,
+        exchanges: &[Name],
+        message: &Arc<Message>,
         now: Time,
         out: &mut Vec<Effect>,
     ) {
-        let id = self.delay_mailbox(vhost, exchange, now, out);
+        let Some(delay) = super::routing::delay_ms(message) else { return };
         let message = if message.size() <= DETACH_SIZE_MAX {
             Arc::new(message.detached())
         } else {
-            message
+            message.clone()
         };
-        let mut turn = turn!(self, now, out);
-        if let Some(mailbox) = self.mailboxes.get_mut(&id) {
-            mailbox.append(message, due, &mut turn);
-            self.dirty.push(id);
+        for exchange in exchanges {
+            let id = self.delay_mailbox(vhost, exchange, now, out);
+            let mut turn = carry!(self, now, out);
+            if let Some(mailbox) = self.mailboxes.get_mut(&id) {
+                mailbox.append(message.clone(), now.plus_ms(delay), &mut turn);
+                self.dirty.push(id);
+            }
         }
     }
 
@@ -285,18 +283,22 @@ impl Broker {
         }
         let mut names = Vec::new();
         let mailboxes = &vhost.mailboxes;
-        let exists = |name: &str| mailboxes.contains_key(name);
-        let (key, more) = burial.keys.split_first().map_or((&[][..], &[][..]), |(a, b)| (&a[..], b));
-        vhost.exchanges.route(&burial.exchange, key, more, &burial.message, &exists, &mut names);
+        let find = |name: &str| mailboxes.get_key_value(name).map(|(name, _)| name.clone());
+        let (key, more) =
+            burial.keys.split_first().map_or((&[][..], &[][..]), |(a, b)| (&a[..], b));
+        let exchanges = &mut vhost.exchanges;
+        let routed =
+            exchanges.route(&burial.exchange, key, more, &burial.message, &find, &mut names);
         let targets: Targets = names
             .iter()
             .filter(|name| !(burial.dead && circles(&burial.message, name)))
             .filter_map(|name| mailboxes.get(name))
             .copied()
             .collect();
-        if targets.is_empty() {
+        if targets.is_empty() && routed.delayed.is_empty() {
             self.totals.unroutable += 1;
         }
+        self.delay(&burial.vhost, &routed.delayed, &burial.message, now, out);
         self.place(&targets, burial.message, now, out);
     }
 }

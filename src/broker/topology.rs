@@ -1,6 +1,9 @@
 //! Declaring, deleting and binding.
 
+use bytes::Bytes;
+
 use super::command::{BindingOf, ConnectionId, DeclareExchange, DeclareMailbox, MailboxId};
+use super::dead_letter::Burial;
 use super::definition::{
     BindingDefinition, Definition, Destination, ExchangeDefinition, MailboxDefinition,
 };
@@ -9,9 +12,9 @@ use super::limits::{Limits, difference};
 use super::mailbox::Mailbox;
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
-use super::routing::{Declared, Removed};
-use super::value::{Table, TableKey, Value};
-use super::{Broker, turn};
+use super::routing::{Bound, Declared, Removed};
+use super::value::{Table, Value};
+use super::{Broker, carry};
 
 /// Argument of the hidden mailbox in which an exchange holds what it delays.
 const FEEDS: &str = "x-pillarbox-feeds";
@@ -27,7 +30,8 @@ impl Broker {
         let name = &declare.name;
         if !declare.passive {
             self.access.check(&user, &vhost_name, Action::Configure, Kind::Exchange, name)?;
-            if let Some(alternate) = declare.arguments.get("alternate-exchange").and_then(Value::as_str)
+            if let Some(alternate) =
+                declare.arguments.get("alternate-exchange").and_then(Value::as_str)
             {
                 self.access.check(&user, &vhost_name, Action::Read, Kind::Exchange, name)?;
                 self.access.check(&user, &vhost_name, Action::Write, Kind::Exchange, alternate)?;
@@ -123,8 +127,10 @@ impl Broker {
         let vhost = self.vhost_mut(&vhost_name)?;
         let existing = vhost.mailboxes.get(name).copied();
         if declare.passive {
-            let missing = || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost_name.clone() };
-            let mailbox = existing.and_then(|id| self.mailboxes.get_mut(&id)).ok_or_else(missing)?;
+            let missing =
+                || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost_name.clone() };
+            let mailbox =
+                existing.and_then(|id| self.mailboxes.get_mut(&id)).ok_or_else(missing)?;
             check_owner(mailbox, from)?;
             mailbox.used = now;
             return Ok(declared(mailbox));
@@ -271,7 +277,7 @@ impl Broker {
         if let Some(at) = mailbox.timer {
             self.timers.remove(&(at, id));
         }
-        let mut turn = turn!(self, now, out);
+        let mut turn = carry!(self, now, out);
         mailbox.forget_memory(&mut turn);
         for consumer in mailbox.consumers.drain() {
             let Some(connection) = self.connections.get_mut(&consumer.connection) else { continue };
@@ -319,7 +325,7 @@ impl Broker {
     ) -> Result<Reply, Refusal> {
         let (user, vhost_name) = self.whose(from)?;
         self.access.check(&user, &vhost_name, Action::Read, Kind::Mailbox, name)?;
-        let mut turn = turn!(self, now, out);
+        let mut turn = carry!(self, now, out);
         let id = self.vhosts.get(&vhost_name).and_then(|vhost| vhost.mailboxes.get(name));
         let Some(mailbox) = id.and_then(|id| self.mailboxes.get_mut(id)) else {
             return Err(Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost_name });
@@ -335,23 +341,26 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
-        let binding = self.check_binding(from, bind, true)?;
-        let vhost_name = binding.vhost.clone();
-        let durable = self.is_durable_binding(&binding);
-        let target = match &binding.destination {
-            Destination::Mailbox(name) => self.find(&vhost_name, name).map(|mailbox| mailbox.id),
-            Destination::Exchange(_) => None,
+        let vhost_name = self.check_binding(from, &bind, true)?;
+        let Bound::New { definition, replay } =
+            self.vhost_mut(&vhost_name)?.exchanges.bind(&bind)?
+        else {
+            return Ok(Reply::Done);
         };
-        let bound = self.vhost_mut(&vhost_name)?.exchanges.bind(binding.clone())?;
-        if bound.new {
-            self.generation += 1;
-            if durable {
-                let definition = Box::new(Definition::Binding(binding));
-                out.push(Effect::Write(Write::Define(definition)));
-            }
-            if let Some(id) = target {
-                for message in bound.replay {
-                    self.place_one(id, message, now, out);
+        self.generation += 1;
+        if self.is_durable_binding(&definition) {
+            out.push(Effect::Write(Write::Define(Box::new(Definition::Binding(definition)))));
+        }
+        for message in replay {
+            match &bind.destination {
+                Destination::Mailbox(name) => {
+                    let id = self.find(&vhost_name, name).map(|mailbox| mailbox.id);
+                    self.place(id.as_slice(), message, now, out);
+                }
+                Destination::Exchange(name) => {
+                    let (vhost, exchange) = (vhost_name.clone(), name.clone());
+                    let keys = vec![Bytes::copy_from_slice(message.key())];
+                    self.burials.push(Burial { vhost, exchange, keys, message, dead: false });
                 }
             }
         }
@@ -365,9 +374,8 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
-        let binding = self.check_binding(from, bind, false)?;
-        let vhost_name = binding.vhost.clone();
-        let removed = self.vhost_mut(&vhost_name)?.exchanges.unbind(&binding);
+        let vhost_name = self.check_binding(from, &bind, false)?;
+        let removed = self.vhost_mut(&vhost_name)?.exchanges.unbind(&bind)?;
         self.write_removed(&vhost_name, removed, now, out);
         Ok(Reply::Done)
     }
@@ -375,9 +383,9 @@ impl Broker {
     fn check_binding(
         &mut self,
         from: ConnectionId,
-        bind: BindingOf,
+        bind: &BindingOf,
         binds: bool,
-    ) -> Result<BindingDefinition, Refusal> {
+    ) -> Result<Name, Refusal> {
         let (user, vhost) = self.whose(from)?;
         let (kind, destination) = match &bind.destination {
             Destination::Mailbox(name) => (Kind::Mailbox, name),
@@ -397,7 +405,8 @@ impl Broker {
             }
         }
         let exchanges = &self.vhost_mut(&vhost)?.exchanges;
-        let missing = |name: &Name| Refusal::NoSuchExchange { name: name.clone(), vhost: vhost.clone() };
+        let missing =
+            |name: &Name| Refusal::NoSuchExchange { name: name.clone(), vhost: vhost.clone() };
         let source = exchanges.get(&bind.source).ok_or_else(|| missing(&bind.source))?;
         let is_topic = source.is_topic();
         if kind == Kind::Exchange {
@@ -406,13 +415,7 @@ impl Broker {
         if is_topic && binds {
             self.access.check_topic(&user, &vhost, &bind.source, Action::Read, &bind.key)?;
         }
-        Ok(BindingDefinition {
-            vhost,
-            source: bind.source,
-            destination: bind.destination,
-            key: TableKey(bind.key),
-            arguments: bind.arguments,
-        })
+        Ok(vhost)
     }
 
     /// After a policy came or went: every mailbox and exchange of the virtual host is looked at again.
@@ -460,13 +463,14 @@ impl Broker {
 
     pub(super) fn restore_exchange(&mut self, definition: ExchangeDefinition) {
         if let Some(vhost) = self.vhosts.get_mut(&definition.vhost) {
-            vhost.exchanges.restore_exchange(definition);
+            // What was accepted once is not refused now.
+            drop(vhost.exchanges.restore_exchange(definition));
         }
     }
 
     pub(super) fn restore_binding(&mut self, definition: BindingDefinition) {
         if let Some(vhost) = self.vhosts.get_mut(&definition.vhost) {
-            vhost.exchanges.restore_binding(definition);
+            drop(vhost.exchanges.restore_binding(definition));
         }
     }
 }
@@ -502,7 +506,11 @@ fn locked(mailbox: &Mailbox) -> Refusal {
 }
 
 /// Whether a declaration repeats the existing mailbox. RabbitMQ's order: owner, durable, auto-delete, arguments.
-fn check_same(mailbox: &Mailbox, declare: &DeclareMailbox, from: ConnectionId) -> Result<(), Refusal> {
+fn check_same(
+    mailbox: &Mailbox,
+    declare: &DeclareMailbox,
+    from: ConnectionId,
+) -> Result<(), Refusal> {
     if mailbox.owner != declare.exclusive.then_some(from) {
         return Err(locked(mailbox));
     }

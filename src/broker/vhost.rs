@@ -14,19 +14,16 @@ pub(super) struct Vhost {
     pub(super) definition: VhostDefinition,
     pub(super) exchanges: Exchanges,
     pub(super) mailboxes: BTreeMap<Name, MailboxId>,
-    /// Bumped when a mailbox comes or goes; with the exchanges' own it says whether a route still holds.
-    pub(super) generation: u64,
     pub(super) connections: u64,
     policies: BTreeMap<(bool, Name), (PolicyDefinition, Regex)>,
 }
 
 impl Vhost {
-    pub(super) fn new(definition: VhostDefinition) -> Self {
+    pub(super) fn new(definition: VhostDefinition, seed: u64) -> Self {
         Self {
-            exchanges: Exchanges::new(definition.name.clone()),
+            exchanges: Exchanges::new(definition.name.clone(), seed),
             definition,
             mailboxes: BTreeMap::new(),
-            generation: 0,
             connections: 0,
             policies: BTreeMap::new(),
         }

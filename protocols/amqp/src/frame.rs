@@ -92,10 +92,7 @@ pub fn next_frame(input: &[u8], frame_max: u32) -> Result<Option<RawFrame<'_>>, 
     let size = u32::from_be_bytes(size);
     let wire_size = u64::from(size) + FRAME_OVERHEAD as u64;
     if wire_size > u64::from(frame_max) {
-        return Err(FrameError::TooLarge {
-            size: wire_size,
-            max: frame_max,
-        });
+        return Err(FrameError::TooLarge { size: wire_size, max: frame_max });
     }
     let Some((payload, rest)) = rest.split_at_checked(size as usize) else {
         return Ok(None);

@@ -61,10 +61,7 @@ fn property_has_its_bytes(#[case] raw: &str, #[case] properties: Properties) {
     assert_eq!(Properties::decode(&raw), Ok(properties));
 
     for cut in 0..raw.len() {
-        assert_eq!(
-            PropertiesRef::parse(&raw[..cut]),
-            Err(ContentError::Truncated)
-        );
+        assert_eq!(PropertiesRef::parse(&raw[..cut]), Err(ContentError::Truncated));
     }
     let longer = [&raw[..], &[0]].concat();
     assert_eq!(PropertiesRef::parse(&longer), Err(ContentError::Trailing));
@@ -101,10 +98,7 @@ fn properties_are_found_in_place() {
 fn flags_beyond_the_fourteen_are_refused(#[case] raw: &str) {
     let raw = wire(raw);
     let flags = u16::from_be_bytes([raw[0], raw[1]]);
-    assert_eq!(
-        PropertiesRef::parse(&raw),
-        Err(ContentError::UnknownFlags(flags))
-    );
+    assert_eq!(PropertiesRef::parse(&raw), Err(ContentError::UnknownFlags(flags)));
 }
 
 #[test]
@@ -115,10 +109,7 @@ fn content_header_is_read_in_place() {
     assert_eq!(header.body_size, u64::MAX);
     assert_eq!(header.properties, wire("1000 02"));
     for cut in 0..payload.len() {
-        assert_eq!(
-            decode_content_header(&payload[..cut]),
-            Err(ContentError::Truncated)
-        );
+        assert_eq!(decode_content_header(&payload[..cut]), Err(ContentError::Truncated));
     }
 }
 

@@ -37,10 +37,7 @@ fn writers_agree_with_the_table(
         exchange: name.clone(),
         routing_key: name.clone(),
     };
-    check(
-        |out| encode_deliver(out, 9, &bytes, 77, flag, &bytes, &bytes),
-        &method,
-    );
+    check(|out| encode_deliver(out, 9, &bytes, 77, flag, &bytes, &bytes), &method);
     let method = Method::BasicGetOk {
         delivery_tag: u64::MAX,
         redelivered: flag,
@@ -48,47 +45,25 @@ fn writers_agree_with_the_table(
         routing_key: name.clone(),
         message_count: 258,
     };
-    check(
-        |out| encode_get_ok(out, 9, u64::MAX, flag, &bytes, &bytes, 258),
-        &method,
-    );
-    let method = Method::BasicReturn {
-        reply_code: 312,
-        reply_text: name,
-        exchange,
-        routing_key,
-    };
-    check(
-        |out| encode_return(out, 9, 312, &bytes, &bytes, &bytes),
-        &method,
-    );
+    check(|out| encode_get_ok(out, 9, u64::MAX, flag, &bytes, &bytes, 258), &method);
+    let method = Method::BasicReturn { reply_code: 312, reply_text: name, exchange, routing_key };
+    check(|out| encode_return(out, 9, 312, &bytes, &bytes, &bytes), &method);
 }
 
 #[rstest]
 fn confirms_agree_with_the_table(#[values(false, true)] multiple: bool) {
     let delivery_tag = 0x0102_0304_0506_0708;
-    let method = Method::BasicAck {
-        delivery_tag,
-        multiple,
-    };
+    let method = Method::BasicAck { delivery_tag, multiple };
     check(|out| encode_ack(out, 9, delivery_tag, multiple), &method);
-    let method = Method::BasicNack {
-        delivery_tag,
-        multiple,
-        requeue: false,
-    };
+    let method = Method::BasicNack { delivery_tag, multiple, requeue: false };
     check(|out| encode_nack(out, 9, delivery_tag, multiple), &method);
 }
 
 #[test]
 fn publish_is_read_in_place() {
     let payload = wire("003c 0028 ffff 02 'ex' 03 'key' 03");
-    let expected = PublishRef {
-        exchange: b"ex",
-        routing_key: b"key",
-        mandatory: true,
-        immediate: true,
-    };
+    let expected =
+        PublishRef { exchange: b"ex", routing_key: b"key", mandatory: true, immediate: true };
     assert_eq!(decode_publish(&payload), Ok(expected));
     for cut in 0..payload.len() {
         let ids = if cut < 4 { (0, 0) } else { (60, 40) };
@@ -97,10 +72,7 @@ fn publish_is_read_in_place() {
         assert_eq!(refused.ids(), ids);
     }
     let longer = [&payload[..], &[0]].concat();
-    assert!(matches!(
-        decode_publish(&longer),
-        Err(MethodError::Trailing { .. })
-    ));
+    assert!(matches!(decode_publish(&longer), Err(MethodError::Trailing { .. })));
 }
 
 #[test]

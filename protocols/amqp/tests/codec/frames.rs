@@ -26,21 +26,14 @@ fn frame_is_cut_out_of_its_input(
     }
     let mut input = frame.clone();
     input.extend_from_slice(b"\x01\x00next");
-    let expected = RawFrame {
-        kind,
-        channel,
-        payload: &payload,
-    };
+    let expected = RawFrame { kind, channel, payload: &payload };
     assert_eq!(next_frame(&input, 4096), Ok(Some(expected)));
     assert_eq!(expected.wire_len(), frame.len());
 }
 
 #[rstest]
 fn unknown_kind_is_refused_from_its_first_byte(#[values(0, 4, 5, 6, 7, 9, b'G', 255)] kind: u8) {
-    assert_eq!(
-        next_frame(&[kind], 4096),
-        Err(FrameError::UnknownKind(kind))
-    );
+    assert_eq!(next_frame(&[kind], 4096), Err(FrameError::UnknownKind(kind)));
 }
 
 #[rstest]
@@ -56,10 +49,7 @@ fn frame_past_the_maximum_is_refused_from_seven_bytes(
 ) {
     let head = wire(head);
     assert_eq!(next_frame(&head[..6], max), Ok(None));
-    assert_eq!(
-        next_frame(&head, max),
-        Err(FrameError::TooLarge { size, max })
-    );
+    assert_eq!(next_frame(&head, max), Err(FrameError::TooLarge { size, max }));
 }
 
 #[test]

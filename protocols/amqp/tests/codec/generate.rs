@@ -200,9 +200,7 @@ pub(crate) fn short(text: Text) -> BoxedStrategy<ShortString> {
         .boxed(),
         Text::Plain => "[a-zäß.]{0,12}".prop_map(String::into_bytes).boxed(),
     };
-    bytes
-        .prop_map(|bytes| ShortString::try_from(&bytes[..]).expect("at most 255 bytes"))
-        .boxed()
+    bytes.prop_map(|bytes| ShortString::try_from(&bytes[..]).expect("at most 255 bytes")).boxed()
 }
 
 pub(crate) fn table(text: Text) -> impl Strategy<Value = FieldTable> {

@@ -42,11 +42,7 @@ fn depth_bomb_is_refused_on_a_small_stack(#[values(b'F', b'A')] tag: u8) {
         let arguments = [wire("0032 000a 0000 01 'q' 00"), sized(&bomb)].concat();
         assert_eq!(
             Method::decode(&arguments),
-            Err(MethodError::BadTable {
-                class: 50,
-                method: 10,
-                error: ValueError::TooDeep
-            })
+            Err(MethodError::BadTable { class: 50, method: 10, error: ValueError::TooDeep })
         );
         let raw = [wire("2000"), sized(&bomb)].concat();
         let too_deep = ContentError::BadTable(ValueError::TooDeep);

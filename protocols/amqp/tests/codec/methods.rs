@@ -232,10 +232,7 @@ fn method_has_its_bytes(#[case] method: Method, #[case] text: &str) {
         assert_eq!(refused.ids(), ids);
     }
     let longer = [&payload[..], &[0]].concat();
-    assert_eq!(
-        Method::decode(&longer),
-        Err(MethodError::Trailing { class, method: id })
-    );
+    assert_eq!(Method::decode(&longer), Err(MethodError::Trailing { class, method: id }));
 }
 
 #[test]
@@ -274,11 +271,5 @@ fn bad_table_names_its_method() {
     let refused = Method::decode(&wire("0032 000a 0000 01 'q' 00 00000003 01 'n' 'U'"))
         .expect_err("an unknown tag");
     assert_eq!(refused.ids(), (50, 10));
-    assert!(matches!(
-        refused,
-        MethodError::BadTable {
-            error: ValueError::UnknownTag(b'U'),
-            ..
-        }
-    ));
+    assert!(matches!(refused, MethodError::BadTable { error: ValueError::UnknownTag(b'U'), .. }));
 }

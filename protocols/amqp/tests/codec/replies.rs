@@ -31,10 +31,7 @@ fn code_has_its_name(#[case] number: u16, #[case] name: &str, #[case] is_connect
 
 #[test]
 fn other_numbers_are_no_codes() {
-    assert_eq!(
-        (0..=u16::MAX).filter_map(ReplyCode::from_number).count(),
-        19
-    );
+    assert_eq!((0..=u16::MAX).filter_map(ReplyCode::from_number).count(), 19);
 }
 
 #[rstest]
@@ -72,10 +69,7 @@ fn plain_response_has_two_parts(#[case] response: &str, #[case] expected: Option
 
 #[rstest]
 #[case("05 'LOGIN' 'S' 00000001 'u' 08 'PASSWORD' 'S' 00000001 'p'", true)]
-#[case(
-    "08 'PASSWORD' 'S' 00000001 'p' 01 'x' 'V' 05 'LOGIN' 'S' 00000001 'u'",
-    true
-)]
+#[case("08 'PASSWORD' 'S' 00000001 'p' 01 'x' 'V' 05 'LOGIN' 'S' 00000001 'u'", true)]
 #[case("05 'LOGIN' 'S' 00000001 'u'", false)]
 #[case("05 'LOGIN' 'S' 00000001 'u' 08 'PASSWORD' 'x' 00000001 'p'", false)]
 #[case("05 'LOGIN' 'S' 00000001 'u' 08 'PASSWORD' 'S' 00000002 'p'", false)]

@@ -13,11 +13,7 @@ use crate::hostile::nested;
 fn body_of(value: &FieldValue) -> Vec<u8> {
     let headers = FieldTable(vec![(short("k"), value.clone())]);
     let mut out = BytesMut::new();
-    Properties {
-        headers: Some(headers),
-        ..Properties::default()
-    }
-    .encode(&mut out);
+    Properties { headers: Some(headers), ..Properties::default() }.encode(&mut out);
     out[6..].to_vec()
 }
 
@@ -34,10 +30,7 @@ fn body_of(value: &FieldValue) -> Vec<u8> {
 #[case::f32(FieldValue::F32(1.5), "'f' 3fc00000")]
 #[case::f64(FieldValue::F64(-1.5), "'d' bff8000000000000")]
 #[case::decimal(FieldValue::Decimal { scale: 255, value: 258 }, "'D' ff 00000102")]
-#[case::string(
-    FieldValue::LongString(Bytes::from_static(b"hi\xFF\0")),
-    "'S' 00000004 'hi' ff 00"
-)]
+#[case::string(FieldValue::LongString(Bytes::from_static(b"hi\xFF\0")), "'S' 00000004 'hi' ff 00")]
 #[case::timestamp(FieldValue::Timestamp(u64::MAX), "'T' ffffffffffffffff")]
 #[case::table(
     FieldValue::Table(FieldTable(vec![(short("a"), FieldValue::Void)])),
@@ -57,11 +50,7 @@ fn value_has_its_bytes(#[case] value: FieldValue, #[case] text: &str) {
     assert_eq!(decode_table(&body), Ok(expected));
     assert_eq!(body[2], value.tag());
     for cut in 1..body.len() {
-        assert_eq!(
-            decode_table(&body[..cut]),
-            Err(ValueError::Truncated),
-            "{cut}"
-        );
+        assert_eq!(decode_table(&body[..cut]), Err(ValueError::Truncated), "{cut}");
         assert_eq!(table_entries(&body[..cut]).next(), None);
     }
 }
@@ -183,19 +172,13 @@ fn short_string_takes_up_to_255_bytes(#[values(0, 1, 254, 255)] len: usize) {
 fn short_string_refuses_256_bytes() {
     let bytes = [b'x'; 256];
     assert_eq!(ShortString::try_from(&bytes[..]), Err(TooLong(256)));
-    assert_eq!(
-        ShortString::try_from(Bytes::copy_from_slice(&bytes)),
-        Err(TooLong(256))
-    );
+    assert_eq!(ShortString::try_from(Bytes::copy_from_slice(&bytes)), Err(TooLong(256)));
     assert_eq!(ShortString::try_from("x".repeat(256)), Err(TooLong(256)));
 }
 
 #[test]
 fn short_string_need_not_be_text() {
     let string = ShortString::try_from(&b"a\xFF\0\r\n"[..]).expect("fits");
-    assert_eq!(
-        (string.as_str(), string.as_bytes()),
-        (None, &b"a\xFF\0\r\n"[..])
-    );
+    assert_eq!((string.as_str(), string.as_bytes()), (None, &b"a\xFF\0\r\n"[..]));
     assert_eq!(string.to_string(), "a\u{FFFD}\0\r\n");
 }
