@@ -85,8 +85,8 @@ pub struct Broker {
     awaiting: BTreeSet<MailboxId>,
     /// Mailboxes that keep more in memory than they should.
     surplus: BTreeSet<MailboxId>,
-    /// The last batch in which messages were spilled: once in a batch is enough.
-    spilled: Epoch,
+    /// Messages are spilled once there are this many bytes in memory.
+    spill_above: u64,
     memory: u64,
     /// Messages accepted since the start.
     messages: u64,
@@ -151,7 +151,7 @@ impl Broker {
             burials: Vec::new(),
             awaiting: BTreeSet::new(),
             surplus: BTreeSet::new(),
-            spilled: Epoch(0),
+            spill_above: 0,
             memory: 0,
             messages: 0,
             next_mailbox: 0,
@@ -311,6 +311,7 @@ impl Broker {
     /// The batch and all before it are durable.
     pub fn durable(&mut self, epoch: Epoch, now: Time, out: &mut Vec<Effect>) {
         self.durable = self.durable.max(epoch);
+        self.spill_above = 0;
         self.dirty.extend(std::mem::take(&mut self.awaiting));
         for id in std::mem::take(&mut self.surplus) {
             let mut turn = carry!(self, now, out);
@@ -361,14 +362,15 @@ impl Broker {
                 self.bury(now, out);
             }
         }
-        if self.memory > self.settings.memory_max && self.spilled != self.epoch {
+        if self.memory > self.settings.memory_max && self.memory > self.spill_above {
             self.spill(now, out);
         }
     }
 
     /// Memory runs out: where there is more of it in use than need be, the store takes over.
     fn spill(&mut self, now: Time, out: &mut Vec<Effect>) {
-        self.spilled = self.epoch;
+        // Looking at everything costs: only once memory grew again, or what was spilled is out of it.
+        self.spill_above = self.memory + self.settings.memory_max / 16;
         for id in &self.surplus {
             let mut turn = carry!(self, now, out);
             if let Some(mailbox) = self.mailboxes.get_mut(id) {

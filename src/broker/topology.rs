@@ -202,9 +202,10 @@ impl Broker {
         }
     }
 
-    /// Never used before: above every id there is, and at least the clock, so that ids of deleted mailboxes stay unused.
+    /// Never used before: above every id there is, and ahead of the clock's share of ids, so that those of deleted
+    /// mailboxes stay unused unless more than a thousand are made in each millisecond.
     pub(super) fn new_mailbox_id(&mut self, now: Time) -> MailboxId {
-        self.next_mailbox = (self.next_mailbox + 1).max(now.0);
+        self.next_mailbox = (self.next_mailbox + 1).max(now.0 << 10);
         MailboxId(self.next_mailbox)
     }
 

@@ -537,6 +537,11 @@ impl House {
     pub(super) fn close_channel(&mut self, from: ConnectionId, channel: ChannelId) {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
+        // A session gives nothing to a channel that closed, whenever it comes.
+        self.held.retain(|(_, to, event)| {
+            let Event::Reply { channel: of, .. } = event else { return true };
+            *to != from || *of != channel
+        });
         self.apply(from, Command::CloseChannel(channel, ticket));
         self.reply(from, ticket);
     }
