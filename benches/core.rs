@@ -202,8 +202,11 @@ impl Bench {
 /// One acknowledgement of everything, as runs of neighbours.
 fn settlements(held: &mut Vec<(MailboxId, Seq)>) -> Vec<Settle> {
     held.sort_unstable();
-    let mut settle =
-        Settle { channel: CHANNEL, deliveries: [].into_iter().collect(), outcome: Outcome::Accepted };
+    let mut settle = Settle {
+        channel: CHANNEL,
+        deliveries: [].into_iter().collect(),
+        outcome: Outcome::Accepted,
+    };
     for (mailbox, seq) in held.drain(..) {
         match settle.deliveries.last_mut() {
             Some(last)
