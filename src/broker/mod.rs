@@ -20,6 +20,7 @@ mod event;
 mod expiry;
 pub mod inspect;
 mod lane;
+mod lease;
 mod limits;
 mod mailbox;
 mod mark;
