@@ -8,6 +8,7 @@
 
 pub mod access;
 mod admin;
+mod binding;
 mod command;
 mod connection;
 mod consume;

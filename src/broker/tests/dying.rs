@@ -1,6 +1,7 @@
 //! Time to live, length, rejection and what dead letters say; delays.
 
 use super::house::*;
+use super::request::*;
 use crate::broker::*;
 
 const RETRY: Outcome = Outcome::Modified { delay_ms: None };

@@ -1,6 +1,7 @@
 //! Policies and definitions by operators, applied to what is there.
 
 use super::house::*;
+use super::request::*;
 use crate::broker::*;
 
 fn undefine(kind: DefinitionKind, path: &[&str]) -> Request {
