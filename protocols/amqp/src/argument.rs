@@ -25,10 +25,7 @@ pub(crate) struct ArgumentReader<'a> {
 
 impl<'a> ArgumentReader<'a> {
     pub(crate) const fn new(input: &'a [u8]) -> Self {
-        Self {
-            reader: Reader::new(input),
-            bits: None,
-        }
+        Self { reader: Reader::new(input), bits: None }
     }
 
     pub(crate) const fn is_empty(&self) -> bool {

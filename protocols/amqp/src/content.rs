@@ -2,7 +2,9 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::frame::{FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, FrameKind, frame_head};
+use crate::frame::{
+    FRAME_END, FRAME_HEAD_SIZE, FRAME_MIN_SIZE, FRAME_OVERHEAD, FrameKind, frame_head,
+};
 use crate::properties::{ContentError, check_properties};
 use crate::reader::Reader;
 
@@ -55,17 +57,18 @@ pub fn encode_content(
     let body_frames = body.len().div_ceil(body_frame_max);
     out.reserve(header_size + body.len() + (1 + body_frames) * FRAME_OVERHEAD);
 
-    let mut fixed = [0; FIXED_SIZE];
+    let mut head = [0; FRAME_HEAD_SIZE + FIXED_SIZE];
+    let (frame, fixed) = head.split_at_mut(FRAME_HEAD_SIZE);
+    frame.copy_from_slice(&frame_head(FrameKind::Header, channel, header_size as u32));
     fixed[..2].copy_from_slice(&CLASS_BASIC.to_be_bytes());
     fixed[4..].copy_from_slice(&(body.len() as u64).to_be_bytes());
-    out.extend_from_slice(&frame_head(FrameKind::Header, channel, header_size as u32));
-    out.extend_from_slice(&fixed);
+    out.extend_from_slice(&head);
     out.extend_from_slice(raw_properties);
-    out.put_u8(FRAME_END);
-
     for piece in body.chunks(body_frame_max) {
-        out.extend_from_slice(&frame_head(FrameKind::Body, channel, piece.len() as u32));
+        // The end of the frame before goes with the head of this one.
+        let [a, b, c, d, e, f, g] = frame_head(FrameKind::Body, channel, piece.len() as u32);
+        out.extend_from_slice(&[FRAME_END, a, b, c, d, e, f, g]);
         out.extend_from_slice(piece);
-        out.put_u8(FRAME_END);
     }
+    out.put_u8(FRAME_END);
 }

@@ -13,7 +13,8 @@ pub const FRAME_MIN_SIZE: u32 = 4096;
 /// What a frame adds to its payload: kind, channel, size and the end octet.
 pub const FRAME_OVERHEAD: usize = 8;
 
-const HEAD_SIZE: usize = 7;
+/// Kind, channel and size.
+pub(crate) const FRAME_HEAD_SIZE: usize = 7;
 
 /// The header of 0-9, which clients of 0-9-1 also send.
 const PROTOCOL_HEADER_0_9: [u8; 8] = *b"AMQP\x01\x01\x00\x09";
@@ -84,17 +85,14 @@ pub fn next_frame(input: &[u8], frame_max: u32) -> Result<Option<RawFrame<'_>>, 
         return Ok(None);
     };
     let kind = FrameKind::from_octet(octet)?;
-    let Some((head, rest)) = input.split_first_chunk::<HEAD_SIZE>() else {
+    let Some((head, rest)) = input.split_first_chunk::<FRAME_HEAD_SIZE>() else {
         return Ok(None);
     };
     let [_, channel_high, channel_low, size @ ..] = *head;
     let size = u32::from_be_bytes(size);
     let wire_size = u64::from(size) + FRAME_OVERHEAD as u64;
     if wire_size > u64::from(frame_max) {
-        return Err(FrameError::TooLarge {
-            size: wire_size,
-            max: frame_max,
-        });
+        return Err(FrameError::TooLarge { size: wire_size, max: frame_max });
     }
     let Some((payload, rest)) = rest.split_at_checked(size as usize) else {
         return Ok(None);
@@ -143,7 +141,7 @@ pub fn encode_heartbeat(out: &mut BytesMut) {
 }
 
 /// The seven bytes before a payload.
-pub(crate) const fn frame_head(kind: FrameKind, channel: u16, size: u32) -> [u8; HEAD_SIZE] {
+pub(crate) const fn frame_head(kind: FrameKind, channel: u16, size: u32) -> [u8; FRAME_HEAD_SIZE] {
     let [channel_high, channel_low] = channel.to_be_bytes();
     let [a, b, c, d] = size.to_be_bytes();
     [kind.octet(), channel_high, channel_low, a, b, c, d]

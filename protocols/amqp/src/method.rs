@@ -25,11 +25,7 @@ pub enum MethodError {
     #[error("method {method} of class {class} has bytes after its arguments")]
     Trailing { class: u16, method: u16 },
     #[error("method {method} of class {class}: {error}")]
-    BadTable {
-        class: u16,
-        method: u16,
-        error: ValueError,
-    },
+    BadTable { class: u16, method: u16, error: ValueError },
 }
 
 impl MethodError {
@@ -47,11 +43,7 @@ impl MethodError {
     const fn of_argument((class, method): (u16, u16), error: ArgumentError) -> Self {
         match error {
             ArgumentError::Truncated => Self::Truncated { class, method },
-            ArgumentError::BadTable(error) => Self::BadTable {
-                class,
-                method,
-                error,
-            },
+            ArgumentError::BadTable(error) => Self::BadTable { class, method, error },
         }
     }
 }
@@ -285,10 +277,7 @@ impl Method {
     pub fn decode(payload: &[u8]) -> Result<Self, MethodError> {
         let mut reader = Reader::new(payload);
         let (Some(class), Some(method)) = (reader.u16(), reader.u16()) else {
-            return Err(MethodError::Truncated {
-                class: 0,
-                method: 0,
-            });
+            return Err(MethodError::Truncated { class: 0, method: 0 });
         };
         let mut arguments = ArgumentReader::new(reader.rest());
         let decoded = Self::read((class, method), &mut arguments)?;

@@ -30,17 +30,12 @@ pub fn decode_publish(payload: &[u8]) -> Result<PublishRef<'_>, MethodError> {
         return Err(not_publish(payload));
     };
     let mut reader = Reader::new(arguments);
-    let publish = read_publish(&mut reader).ok_or(MethodError::Truncated {
-        class: CLASS_BASIC,
-        method: PUBLISH_ID,
-    })?;
+    let publish = read_publish(&mut reader)
+        .ok_or(MethodError::Truncated { class: CLASS_BASIC, method: PUBLISH_ID })?;
     if reader.is_empty() {
         Ok(publish)
     } else {
-        Err(MethodError::Trailing {
-            class: CLASS_BASIC,
-            method: PUBLISH_ID,
-        })
+        Err(MethodError::Trailing { class: CLASS_BASIC, method: PUBLISH_ID })
     }
 }
 
@@ -49,22 +44,14 @@ fn read_publish<'a>(reader: &mut Reader<'a>) -> Option<PublishRef<'a>> {
     let exchange = reader.short()?;
     let routing_key = reader.short()?;
     let bits = reader.u8()?;
-    Some(PublishRef {
-        exchange,
-        routing_key,
-        mandatory: bits & 1 != 0,
-        immediate: bits & 2 != 0,
-    })
+    Some(PublishRef { exchange, routing_key, mandatory: bits & 1 != 0, immediate: bits & 2 != 0 })
 }
 
 #[cold]
 fn not_publish(payload: &[u8]) -> MethodError {
     match method_ids(payload) {
         Some((class, method)) => MethodError::UnknownMethod(class, method),
-        None => MethodError::Truncated {
-            class: 0,
-            method: 0,
-        },
+        None => MethodError::Truncated { class: 0, method: 0 },
     }
 }
 

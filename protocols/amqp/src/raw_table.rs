@@ -32,10 +32,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) const fn new() -> Self {
-        Self {
-            depth: TABLE_DEPTH_MAX,
-            entries: TABLE_ENTRIES_MAX,
-        }
+        Self { depth: TABLE_DEPTH_MAX, entries: TABLE_ENTRIES_MAX }
     }
 
     /// Runs `walk` one level further down.
@@ -100,9 +97,7 @@ fn check_entries(tag: u8, body: &[u8], budget: &mut Budget) -> Result<(), ValueE
 /// ends the iteration; bytes that [`decode_content_header`](crate::decode_content_header) accepted
 /// have none.
 pub fn table_entries(raw_table_body: &[u8]) -> TableEntries<'_> {
-    TableEntries {
-        reader: Reader::new(raw_table_body),
-    }
+    TableEntries { reader: Reader::new(raw_table_body) }
 }
 
 /// See [`table_entries`].
@@ -127,9 +122,7 @@ impl std::iter::FusedIterator for TableEntries<'_> {}
 
 /// The values of a raw array body, as [`table_entries`] gives those of a table.
 pub fn array_values(raw_array_body: &[u8]) -> ArrayValues<'_> {
-    ArrayValues {
-        reader: Reader::new(raw_array_body),
-    }
+    ArrayValues { reader: Reader::new(raw_array_body) }
 }
 
 /// See [`array_values`].

@@ -16,10 +16,7 @@ pub fn decode_plain(response: &[u8]) -> Option<(&[u8], &[u8])> {
 /// LOGIN and PASSWORD of an AMQPLAIN response, which is the body of a table without its length.
 pub fn decode_amqplain(response: &[u8]) -> Option<(&[u8], &[u8])> {
     check_table(response).ok()?;
-    Some((
-        long_string(response, b"LOGIN")?,
-        long_string(response, b"PASSWORD")?,
-    ))
+    Some((long_string(response, b"LOGIN")?, long_string(response, b"PASSWORD")?))
 }
 
 fn long_string<'a>(table_body: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {

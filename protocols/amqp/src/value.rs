@@ -69,8 +69,7 @@ impl FieldTable {
     /// The first value of `key`.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<&FieldValue> {
         let key = key.as_ref();
-        self.iter()
-            .find_map(|(name, value)| (**name == *key).then_some(value))
+        self.iter().find_map(|(name, value)| (**name == *key).then_some(value))
     }
 
     pub fn iter(&self) -> std::slice::Iter<'_, (ShortString, FieldValue)> {
@@ -179,10 +178,7 @@ fn scalar(tag: u8, reader: &mut Reader<'_>) -> Option<FieldValue> {
         b'l' | b'L' => FieldValue::I64(reader.u64()? as i64),
         b'f' => FieldValue::F32(f32::from_bits(reader.u32()?)),
         b'd' => FieldValue::F64(f64::from_bits(reader.u64()?)),
-        b'D' => FieldValue::Decimal {
-            scale: reader.u8()?,
-            value: reader.u32()?,
-        },
+        b'D' => FieldValue::Decimal { scale: reader.u8()?, value: reader.u32()? },
         b'S' => FieldValue::LongString(Bytes::copy_from_slice(reader.rest())),
         b'x' => FieldValue::Binary(Bytes::copy_from_slice(reader.rest())),
         b'T' => FieldValue::Timestamp(reader.u64()?),
