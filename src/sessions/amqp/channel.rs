@@ -45,6 +45,9 @@ pub(super) struct Channel {
     pub(super) ended: bool,
 }
 
+/// The ids of channel.close.
+const CLOSE: Ids = (20, 40);
+
 /// What acknowledgements mean on the channel.
 #[derive(Debug)]
 pub(super) enum Mode {
@@ -60,12 +63,24 @@ pub(super) struct ReplyTo {
     pub(super) address: ShortString,
 }
 
+/// A question of the client. It is answered when its own answer and all before it are there.
 #[derive(Debug)]
 struct Pending {
-    /// `None`: ready, and waits only for those before it.
+    /// What the broker was asked under; `None` where it was not asked.
     ticket: Option<Ticket>,
     ids: Ids,
     then: Then,
+    answer: Option<Reply>,
+}
+
+impl Pending {
+    fn asked(ticket: Ticket, ids: Ids, then: Then) -> Self {
+        Self { ticket: Some(ticket), ids, then, answer: None }
+    }
+
+    fn answered(then: Then) -> Self {
+        Self { ticket: None, ids: (0, 0), then, answer: Some(Reply::Done) }
+    }
 }
 
 /// What the client hears when the broker has answered.
@@ -125,8 +140,7 @@ impl Channel {
         if self.pending.is_empty() {
             method.encode(self.id.0, &mut out.wire);
         } else {
-            let ids = method.ids();
-            self.pending.push_back(Pending { ticket: None, ids, then: Then::Say(method) });
+            self.pending.push_back(Pending::answered(Then::Say(method)));
         }
     }
 
@@ -141,18 +155,14 @@ impl Channel {
     ) {
         let ticket = line.ticket();
         out.commands.push(Command::Request(self.id, ticket, Box::new(request)));
-        self.pending.push_back(Pending { ticket: Some(ticket), ids, then });
+        self.pending.push_back(Pending::asked(ticket, ids, then));
     }
 
     /// The client closes: close-ok once the broker has taken everything back.
     pub(super) fn close(&mut self, line: &mut Line, out: &mut Outbox) -> Ticket {
         let ticket = line.ticket();
         out.commands.push(Command::CloseChannel(self.id, ticket));
-        self.pending.push_back(Pending {
-            ticket: Some(ticket),
-            ids: (20, 40),
-            then: Then::CloseOk,
-        });
+        self.pending.push_back(Pending::asked(ticket, CLOSE, Then::CloseOk));
         self.abandon_content(line);
         self.ended = true;
         ticket
@@ -164,7 +174,7 @@ impl Channel {
         if self.pending.is_empty() {
             return Some(fault);
         }
-        self.pending.push_back(Pending { ticket: None, ids: (0, 0), then: Then::Fail(fault) });
+        self.pending.push_back(Pending::answered(Then::Fail(fault)));
         None
     }
 
@@ -179,17 +189,19 @@ impl Channel {
         let Some(at) = self.pending.iter().position(|it| it.ticket == Some(ticket)) else {
             return Ok(false);
         };
-        // Answers come in order, so nothing before this one is still to come.
-        let Some(pending) = self.pending.drain(..=at).next_back() else {
-            return Ok(false);
-        };
         self.flush_confirms(out);
-        let reply = result.map_err(|refusal| Fault::refused(&refusal, self.id, pending.ids))?;
-        let mut closed = self.answer(pending.then, reply, line, out)?;
-        while self.pending.front().is_some_and(|next| next.ticket.is_none())
+        let asked = &mut self.pending[at];
+        let reply = result.map_err(|refusal| Fault::refused(&refusal, self.id, asked.ids))?;
+        asked.answer = Some(reply);
+        if matches!(asked.then, Then::CloseOk) {
+            // A get that waits for the disk may never be answered now.
+            self.pending.drain(..at);
+        }
+        let mut closed = false;
+        while let Some(reply) = self.pending.front_mut().and_then(|next| next.answer.take())
             && let Some(next) = self.pending.pop_front()
         {
-            closed |= self.answer(next.then, Reply::Done, line, out)?;
+            closed |= self.answer(next.then, reply, line, out)?;
         }
         Ok(closed)
     }

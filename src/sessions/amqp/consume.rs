@@ -9,8 +9,8 @@ use super::name::{REPLY_TO, name};
 use super::reply::{Fault, Ids};
 use super::unsettled::{Held, Unsettled, join_run};
 use crate::broker::{
-    ChannelId, Command, Consume, ConsumerId, DeclareMailbox, Delivery, Name, Outcome, QosScope,
-    Request, Settle, Table,
+    ChannelId, Command, Consume, ConsumerId, Delivery, Name, Outcome, QosScope, Request, Settle,
+    Table,
 };
 use crate::sessions::Outbox;
 
@@ -112,19 +112,19 @@ impl Channel {
             return Err(Fault::new(ReplyCode::NOT_ALLOWED, text, ids));
         }
         let consumer = line.consumer();
-        let mailbox = match &*mailbox {
-            REPLY_TO => self.consume_answers(consumer, &wanted, ids, line, out)?,
-            _ => mailbox,
-        };
-        let request = Consume {
-            consumer,
-            tag: name(&wanted.tag, ids)?,
-            no_ack: wanted.no_ack,
-            exclusive: wanted.exclusive,
-            priority: priority(&wanted.arguments, &mailbox, ids)?,
-            prefetch: self.prefetch,
-            mailbox,
-            arguments: wanted.arguments,
+        let request = if mailbox == REPLY_TO {
+            self.consume_answers(consumer, wanted.no_ack, ids, line)?
+        } else {
+            Request::Consume(Consume {
+                consumer,
+                tag: name(&wanted.tag, ids)?,
+                no_ack: wanted.no_ack,
+                exclusive: wanted.exclusive,
+                priority: priority(&wanted.arguments, &mailbox, line, ids)?,
+                prefetch: self.prefetch,
+                mailbox,
+                arguments: wanted.arguments,
+            })
         };
         let (state, then) = if wanted.nowait {
             (ConsumerState::Running, Then::Silence)
@@ -134,39 +134,27 @@ impl Channel {
             (state, Then::ConsumeOk(consumer))
         };
         self.consumers.0.push(Consumer { id: consumer, tag: wanted.tag, state });
-        self.ask(Request::Consume(request), ids, then, line, out);
+        self.ask(request, ids, then, line, out);
         Ok(())
     }
 
-    /// Direct reply-to: a mailbox of the connection that goes with its one consumer. Its name is the
-    /// address that requests of this channel carry to those who answer.
+    /// Direct reply-to: the address that requests of this channel carry to those who answer.
     fn consume_answers(
         &mut self,
         consumer: ConsumerId,
-        wanted: &ConsumeArguments,
+        no_ack: bool,
         ids: Ids,
         line: &mut Line,
-        out: &mut Outbox,
-    ) -> Result<Name, Fault> {
-        if !wanted.no_ack {
+    ) -> Result<Request, Fault> {
+        if !no_ack {
             return Err(Fault::precondition("reply consumer cannot acknowledge", ids));
         }
         if self.reply_to.is_some() {
             return Err(Fault::precondition("reply consumer already set", ids));
         }
         let address = line.random.name("amq.rabbitmq.reply-to.");
-        let mailbox = DeclareMailbox {
-            name: address.clone(),
-            passive: false,
-            durable: false,
-            exclusive: true,
-            auto_delete: true,
-            arguments: Table::new(),
-            generated: true,
-        };
-        self.ask(Request::DeclareMailbox(mailbox), ids, Then::Silence, line, out);
         self.reply_to = Some(ReplyTo { consumer, address: ShortString::truncated(&address) });
-        Ok(address)
+        Ok(Request::ConsumeReplies { consumer, address })
     }
 
     pub(super) fn consume_ok(&mut self, id: ConsumerId, line: &Line, out: &mut Outbox) {
@@ -189,7 +177,7 @@ impl Channel {
                 );
             }
             if cancelled {
-                self.cancelled(id, out);
+                self.cancelled(id, line, out);
             }
         }
     }
@@ -217,11 +205,13 @@ impl Channel {
     }
 
     /// The broker ended a consumer.
-    pub(super) fn cancelled(&mut self, id: ConsumerId, out: &mut Outbox) {
+    pub(super) fn cancelled(&mut self, id: ConsumerId, line: &Line, out: &mut Outbox) {
         match self.consumers.get_mut(id).map(|consumer| &mut consumer.state) {
             Some(ConsumerState::Starting { cancelled, .. }) => *cancelled = true,
             Some(ConsumerState::Running | ConsumerState::Ending) => {
-                if let Some(consumer) = self.consumers.remove(id) {
+                if let Some(consumer) = self.consumers.remove(id)
+                    && line.cancel_notify
+                {
                     let cancel = Method::BasicCancel { consumer_tag: consumer.tag, nowait: true };
                     cancel.encode(self.id.0, &mut out.wire);
                 }
@@ -372,12 +362,15 @@ pub(super) fn count(delivery: &Delivery, out: &mut Outbox) {
     out.delivery_bytes += delivery.message.size() as u64;
 }
 
-fn priority(arguments: &Table, mailbox: &Name, ids: Ids) -> Result<i32, Fault> {
+fn priority(arguments: &Table, mailbox: &Name, line: &Line, ids: Ids) -> Result<i32, Fault> {
     let Some(value) = arguments.get("x-priority") else {
         return Ok(0);
     };
     let number = value.as_i64().ok_or_else(|| {
-        let text = format!("invalid arg 'x-priority' for queue '{mailbox}': not an integer");
+        let text = format!(
+            "invalid arg 'x-priority' for queue '{mailbox}' in vhost '{}': not an integer",
+            line.vhost
+        );
         Fault::precondition(text, ids)
     })?;
     Ok(number.clamp(i32::MIN.into(), i32::MAX.into()) as i32)

@@ -21,6 +21,7 @@ pub(super) struct Line {
     pub(super) frame_max: u32,
     pub(super) channel_max: u16,
     pub(super) blocked_notify: bool,
+    pub(super) cancel_notify: bool,
     pub(super) random: Random,
     pub(super) alarm: Alarm,
     /// Announced bodies of all channels that are not complete.
@@ -49,6 +50,7 @@ pub(super) struct Terms {
     pub(super) frame_max: u32,
     pub(super) channel_max: u16,
     pub(super) blocked_notify: bool,
+    pub(super) cancel_notify: bool,
     pub(super) seed: u64,
     /// Tickets up to here are taken.
     pub(super) tickets: u64,
@@ -64,6 +66,7 @@ impl Line {
             frame_max: terms.frame_max,
             channel_max: terms.channel_max,
             blocked_notify: terms.blocked_notify,
+            cancel_notify: terms.cancel_notify,
             random: Random::new(terms.seed),
             alarm: Alarm::Off,
             unfinished_bytes: 0,

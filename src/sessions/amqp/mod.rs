@@ -331,6 +331,7 @@ impl AmqpSession {
             frame_max: limits.frame_max,
             channel_max: limits.channel_max,
             blocked_notify: guest.client.blocked_notify,
+            cancel_notify: guest.client.cancel_notify,
             seed: self.facts.seed,
             tickets: CHANNEL_TICKETS,
         });

@@ -138,7 +138,7 @@ impl Open {
             }
             Event::Cancelled { channel, consumer } => {
                 if let Some(Slot::Open(open)) = self.slots.get_mut(usize::from(channel.0)) {
-                    open.cancelled(consumer, out);
+                    open.cancelled(consumer, &self.line, out);
                 }
             }
             Event::Blocked(reason) => self.line.alarm(reason, out),
