@@ -555,3 +555,6 @@ fn handshake_method(frame: &RawFrame<'_>) -> Result<Option<Method>, Fault> {
         _ => Err(Fault::unexpected_frame("frame before the connection is open", (0, 0))),
     }
 }
+
+#[cfg(test)]
+mod tests;
