@@ -82,7 +82,8 @@ impl Line {
     }
 
     pub(super) fn consumer(&mut self) -> ConsumerId {
-        self.consumers += 1;
+        // Nobody lives to see it wrap, but a client may try.
+        self.consumers = self.consumers.wrapping_add(1);
         ConsumerId(self.consumers)
     }
 

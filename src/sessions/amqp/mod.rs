@@ -8,6 +8,7 @@ mod consume;
 mod handshake;
 mod heartbeat;
 mod line;
+mod method;
 mod name;
 mod open;
 mod properties;
@@ -19,6 +20,7 @@ mod topology;
 mod transaction;
 mod unsettled;
 mod value;
+mod whole;
 
 use std::sync::Arc;
 
@@ -148,7 +150,11 @@ impl AmqpSession {
                 }
                 State::Login(_) | State::Opening(_) => {
                     self.ahead.extend_from_slice(&input.split());
-                    if self.ahead.len() > self.settings.handshake_bytes_max {
+                    if self.is_far_ahead() {
+                        if matches!(self.state, State::Opening(_)) {
+                            out.pause_reading = Some(true);
+                            return;
+                        }
                         let text = "too much was sent before the connection was open";
                         let fault = Fault::new(ReplyCode::FRAME_ERROR, text, (0, 0));
                         self.fail(&fault, now, out);
@@ -158,7 +164,7 @@ impl AmqpSession {
                 }
                 State::Open(open) => {
                     let (line, size_max) = (&open.line, self.settings.message_size_max);
-                    let (end, broken) = publish::extent(input, line.frame_max, size_max);
+                    let (end, broken) = whole::extent(input, line.frame_max, size_max);
                     let read = input.split_to(end).freeze();
                     match open.read(&read, now, out) {
                         Ok(Flow::On) => match broken {
@@ -201,13 +207,20 @@ impl AmqpSession {
 
     /// Goes on with what was sent ahead.
     fn resume(&mut self, now: Time, out: &mut Outbox) {
-        if !self.ahead.is_empty() {
+        if !self.ahead.is_empty() && !self.state.is_waiting() {
+            if self.is_far_ahead() {
+                out.pause_reading = Some(false);
+            }
             let mut input = std::mem::take(&mut self.ahead);
             self.advance(&mut input, now, out);
-            if !matches!(self.state, State::Login(_) | State::Opening(_)) {
+            if !self.state.is_waiting() {
                 self.ahead = input;
             }
         }
+    }
+
+    fn is_far_ahead(&self) -> bool {
+        self.ahead.len() > self.settings.handshake_bytes_max
     }
 
     fn handshake(
@@ -536,6 +549,11 @@ impl State {
             Self::Leaving | Self::Closing { .. } => "closing",
             Self::Deaf | Self::Over => "closed",
         }
+    }
+
+    /// Somebody else has to answer before the client's bytes are read on.
+    fn is_waiting(&self) -> bool {
+        matches!(self, Self::Login(_) | Self::Opening(_))
     }
 
     /// Heartbeats run from tune-ok to the end of the conversation.

@@ -20,7 +20,8 @@ pub struct Settings {
     pub handshake_timeout_ms: u64,
     /// A frame before tune-ok.
     pub handshake_frame_max: u32,
-    /// What a client may send ahead while its login is examined; more is a frame error.
+    /// What a client may send ahead: more is a frame error while its login is examined, and waits in the
+    /// socket while its virtual host is opened.
     pub handshake_bytes_max: usize,
     /// How long a client that cannot read a login's refusal is left waiting before the socket is closed.
     pub refusal_delay_ms: u64,
