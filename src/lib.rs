@@ -7,3 +7,4 @@ pub mod config;
 pub mod server;
 pub mod sessions;
 pub mod telemetry;
+pub mod store;
