@@ -9,6 +9,7 @@ mod message;
 mod name;
 mod refusal;
 pub mod routing;
+pub mod selector;
 mod value;
 
 pub use command::*;
