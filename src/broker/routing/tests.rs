@@ -478,6 +478,16 @@ fn binding_is_known_by_its_arguments_in_any_order() {
 }
 
 #[test]
+fn removed_binding_is_told_as_it_was_made() {
+    let mut exchanges = exchanges();
+    let made = exchanges.bind(&binding("amq.headers", "a", "", &[("n", int(1))])).expect("bound");
+    let Bound::New { definition, .. } = made else { panic!("a new binding") };
+    let other_width = binding("amq.headers", "a", "", &[("n", Value::U8(1))]);
+    let removed = exchanges.unbind(&other_width).expect("unbound");
+    assert_eq!(removed.bindings[0].key(), definition.key());
+}
+
+#[test]
 fn default_exchange_finds_mailboxes_by_name() {
     let mut exchanges = exchanges();
     assert_eq!(route(&mut exchanges, "", "a"), "a");
