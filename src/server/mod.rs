@@ -58,7 +58,7 @@ const DISK_FREE_MIN_MAX: u64 = 1 << 30;
 const INPUT_MARGIN: u64 = 1 << 20;
 
 /// Ways to store properties, one for each protocol.
-static FORMS: [&WireForm; 0] = [];
+static FORMS: [&WireForm; 2] = [&crate::broker::NEUTRAL, &crate::sessions::amqp::AMQP];
 
 /// A running broker with its listeners.
 pub struct Server {
@@ -166,7 +166,7 @@ async fn open_store(config: &Config) -> Result<(Store, Recovered), StartError> {
     let in_memory = config.store.in_memory;
     let opened = spawn_blocking(move || {
         if in_memory {
-            Store::memory(&FORMS, Options::default())
+            Store::memory(&FORMS)
         } else {
             Store::open(&directory, &FORMS, Options::default())
         }
@@ -174,7 +174,7 @@ async fn open_store(config: &Config) -> Result<(Store, Recovered), StartError> {
     let directory = config.store.directory.clone();
     match opened.await {
         Ok(Ok(opened)) => Ok(opened),
-        Ok(Err(StoreError::Locked)) => Err(StartError::Locked(directory)),
+        Ok(Err(StoreError::Locked(_))) => Err(StartError::Locked(directory)),
         Ok(Err(error)) => Err(StartError::Store { directory, error }),
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
@@ -205,13 +205,15 @@ fn broker_settings(config: &Config) -> Result<Settings, StartError> {
         window_bytes: config.limits.window_bytes.0,
         window_deliveries: config.limits.window_deliveries,
         memory_max: config.memory.messages_max.0,
-        message_size_max: config.limits.message_size_max.0,
         ..Settings::default()
     })
 }
 
-fn amqp_settings(_config: &Config) -> amqp::Settings {
-    amqp::Settings::default()
+fn amqp_settings(config: &Config) -> amqp::Settings {
+    amqp::Settings {
+        message_size_max: config.limits.message_size_max.0,
+        ..amqp::Settings::default()
+    }
 }
 
 fn connection_limits(config: &Config) -> Limits {

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use crc32c::crc32c;
 use redb::{Database, OwnedAccessGuard, ReadOnlyTable, ReadableDatabase, TableError};
 
-use crate::broker::{Fetch, FetchedMessage, Message, Name, Seq};
+use crate::broker::{Fetch, FetchedMessage, Message, Name, Rest, Seq};
 
 use super::chunk;
 use super::error::{StoreError, engine};
@@ -87,8 +87,11 @@ impl Reader {
                 .collect();
         }
         for (first, end) in wanted {
-            let missing = (first..end)
-                .map(|seq| FetchedMessage { seq: Seq(seq), message: Err(reason.clone()) });
+            let missing = (first..end).map(|seq| FetchedMessage {
+                seq: Seq(seq),
+                rest: Rest::default(),
+                message: Err(reason.clone()),
+            });
             found.extend(missing);
         }
         found.sort_by_key(|message| message.seq);
@@ -244,8 +247,11 @@ impl<'f> Reading<'f> {
             }
             missed.push((at, seq));
             at = seq + 1;
-            found
-                .push(FetchedMessage { seq: Seq(seq), message: self.message(&record, place.home) });
+            found.push(FetchedMessage {
+                seq: Seq(seq),
+                rest: record.rest(),
+                message: self.message(&record, place.home),
+            });
             if at == spot.end {
                 break;
             }
@@ -255,7 +261,7 @@ impl<'f> Reading<'f> {
         if damage {
             let lost = missed.drain(..).flat_map(|(first, end)| first..end).map(|seq| {
                 let message = Err("the record's head is damaged".to_owned());
-                FetchedMessage { seq: Seq(seq), message }
+                FetchedMessage { seq: Seq(seq), rest: Rest::default(), message }
             });
             found.extend(lost);
         }
