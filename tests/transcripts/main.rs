@@ -3,6 +3,7 @@
 //! `UPDATE=1 cargo test --test transcripts` writes what the server says now into the files.
 
 mod amqp_text;
+mod cost;
 mod house;
 mod malformed;
 

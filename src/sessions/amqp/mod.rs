@@ -63,7 +63,7 @@ pub struct AmqpSession {
 /// Header -> Start -> Login -> Tune -> Vhost -> Opening -> Open -> Leaving -> Over
 ///   Login --refused--> Refused (silent) -> Over
 ///   any --fault--> Closing --close-ok--> Over
-///   any --broken frame--> Deaf -> Over
+///   any --broken frame--> Over
 /// ```
 enum State {
     Header,
@@ -81,9 +81,8 @@ enum State {
     Closing {
         frame_max: u32,
     },
-    /// Nothing is read any more; the socket is closed at the deadline.
+    /// A login was refused and the client cannot be told: the socket is closed at the deadline.
     Refused,
-    Deaf,
     Over,
 }
 
@@ -195,9 +194,9 @@ impl AmqpSession {
                             _ => {}
                         }
                     }
-                    Err(_) => self.state = State::Deaf,
+                    Err(_) => self.finish(out),
                 },
-                State::Leaving | State::Refused | State::Deaf | State::Over => {
+                State::Leaving | State::Refused | State::Over => {
                     input.clear();
                     return;
                 }
@@ -396,8 +395,7 @@ impl AmqpSession {
     /// The stream cannot be read any further, so no close-ok can be found in it.
     fn break_off(&mut self, error: FrameError, now: Time, out: &mut Outbox) {
         self.fail(&Fault::of_frame(error), now, out);
-        self.state = State::Deaf;
-        self.deadline = Some(now.plus_ms(self.settings.linger_ms));
+        self.finish(out);
     }
 
     fn finish(&mut self, out: &mut Outbox) {
@@ -480,7 +478,7 @@ impl Session for AmqpSession {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             match &self.state {
                 State::Leaving => Method::ConnectionCloseOk.encode(0, &mut out.wire),
-                State::Refused | State::Deaf | State::Over => {}
+                State::Refused | State::Over => {}
                 State::Closing { .. } => out.remarks.push("no close-ok in time".into()),
                 _ => out.remarks.push("no connection.open in time".into()),
             }
@@ -547,7 +545,7 @@ impl State {
             Self::Vhost(..) | Self::Opening(_) => "opening",
             Self::Open(_) => "running",
             Self::Leaving | Self::Closing { .. } => "closing",
-            Self::Deaf | Self::Over => "closed",
+            Self::Over => "closed",
         }
     }
 

@@ -318,25 +318,3 @@ fn no_bytes_and_no_order_of_them_panics() {
         talk.bytes(&valid);
     }
 }
-
-/// What one publish of a batch costs: `cargo test --release --lib -- --ignored --nocapture publish_cost`.
-#[test]
-#[ignore = "a measurement"]
-#[expect(clippy::print_stderr, reason = "the number is what it is for")]
-fn publish_cost() {
-    let mut talk = Talk::open();
-    let one = publish_wire("", "benchmark", &[7; 64]);
-    let batch = one.repeat(65_536 / one.len());
-    let (rounds, per_round) = (2000, 65_536 / one.len());
-    let start = std::time::Instant::now();
-    let mut published = 0;
-    for _ in 0..rounds {
-        talk.input.extend_from_slice(&batch);
-        let mut out = Outbox::default();
-        talk.session.receive(&mut talk.input, NOW, &mut out);
-        published += out.commands.len();
-    }
-    let each = start.elapsed().as_nanos() / (rounds * per_round) as u128;
-    assert_eq!(published, rounds * per_round);
-    eprintln!("{each} ns a message, drop included");
-}
