@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """A broker process that a test may stop, kill and start again on the same ports and data.
 
-Python tests import `Broker`. Tests in other languages run this file: it starts the broker of PILLARBOX_BIN,
+Python tests import this. Tests in other languages run this file: it starts the broker of PILLARBOX_BIN,
 prints `port N`, and then answers `kill`, `stop` and `start` on standard input with a line `done`.
 """
 
+import contextlib
 import os
 import queue
 import re
@@ -94,19 +95,26 @@ def kill_group(process):
     process.wait()
 
 
-def main():
+@contextlib.contextmanager
+def own_broker():
+    """A broker for a test that restarts it."""
     with tempfile.TemporaryDirectory(prefix="restarts-", dir=os.environ["INTEROP_WORK"]) as data_dir:
         broker = Broker(os.environ["PILLARBOX_BIN"], data_dir)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         broker.start()
-        print("port", broker.ports["amqp"], flush=True)
         try:
-            for line in sys.stdin:
-                {"kill": broker.kill, "stop": broker.stop, "start": broker.start}[line.strip()]()
-                print("done", flush=True)
+            yield broker
         finally:
             if broker.is_running():
                 broker.kill()
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with own_broker() as broker:
+        print("port", broker.ports["amqp"], flush=True)
+        for line in sys.stdin:
+            {"kill": broker.kill, "stop": broker.stop, "start": broker.start}[line.strip()]()
+            print("done", flush=True)
 
 
 if __name__ == "__main__":
