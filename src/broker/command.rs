@@ -156,6 +156,12 @@ pub enum Request {
     Bind(BindingOf),
     Unbind(BindingOf),
     Consume(Consume),
+    /// Messages published to the default exchange with the key `address` go straight to this consumer, never at rest
+    /// (AMQP's direct reply-to). The session makes the address up; it ends with the channel.
+    ConsumeReplies {
+        consumer: ConsumerId,
+        address: Name,
+    },
     /// An unknown consumer is no error. `Reply::Done`.
     Cancel(ConsumerId),
     /// `Reply::Got`.
@@ -242,13 +248,14 @@ pub struct Consume {
 pub struct Fetched {
     pub mailbox: MailboxId,
     /// Which of the mailbox's requests this answers.
-    pub lane: u8,
+    pub lane: u16,
     pub messages: Vec<FetchedMessage>,
 }
 
 #[derive(Debug)]
 pub struct FetchedMessage {
     pub seq: Seq,
+    pub rest: super::event::Rest,
     /// `Err` says why the stored record cannot be trusted.
     pub message: Result<Arc<Message>, String>,
 }

@@ -161,7 +161,7 @@ pub struct Rest {
 pub struct Fetch {
     pub mailbox: MailboxId,
     /// Given back with the answer.
-    pub lane: u8,
+    pub lane: u16,
     /// Ranges of positions, ascending; all of them are stored.
     pub ranges: Vec<(Seq, u32)>,
 }

@@ -1,63 +1,292 @@
 //! The mailbox core: commands in, effects out. Knows no protocol, socket, disk, clock or host.
+//!
+//! ```text
+//! apply(from, command) ─┐
+//! durable(epoch)        ├─> Vec<Effect>: Notify, Write, NotifyDurable, Fetch
+//! tick(now)            ─┘
+//! ```
 
+pub mod access;
+mod admin;
 mod command;
+mod connection;
+mod consume;
+mod consumer;
+mod dead_letter;
 mod definition;
+mod dispatch;
 mod event;
 pub mod inspect;
+mod lane;
+mod limits;
+mod mailbox;
 mod message;
 mod name;
+mod neutral;
+mod publish;
 mod refusal;
+pub mod routing;
+mod settings;
+mod topology;
+mod turn;
 mod value;
+mod vhost;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use command::*;
 pub use definition::*;
 pub use event::*;
+pub use limits::{Limits, MailboxKind, Overflow, TIME_SPAN_MAX_MS};
+pub use mailbox::Counts;
 pub use message::*;
 pub use name::{Name, Time};
+pub use neutral::NEUTRAL;
 pub use refusal::{Action, Kind, Refusal};
+pub use settings::Settings;
 pub use value::{Table, TableKey, Value};
+
+use access::Access;
+use connection::{Channel, Connection};
+use dead_letter::Burial;
+use mailbox::{Asker, Mailbox};
+use vhost::Vhost;
 
 /// Counts the batches of writes that the server takes: an append of batch 7 is durable once 7 is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
 
+/// The server itself, as the origin of a command.
+pub const SERVER: ConnectionId = ConnectionId(0);
+
 /// Every mailbox, exchange, user and lease of this host.
-///
-/// ```text
-/// apply(from, command) ─┐
-/// durable(epoch)        ├─> Vec<Effect>: Notify, Write, NotifyDurable, Fetch
-/// tick(now)            ─┘
-/// ```
 pub struct Broker {
+    settings: Settings,
+    /// Of the writes that are being gathered.
     epoch: Epoch,
+    /// Everything up to this batch is on disk.
+    durable: Epoch,
+    access: Access,
+    vhosts: BTreeMap<Name, Vhost>,
+    mailboxes: BTreeMap<MailboxId, Mailbox>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    reply_addresses: BTreeMap<Name, (ConnectionId, ChannelId, ConsumerId)>,
+    /// The next deadline of each mailbox that has one.
+    timers: BTreeSet<(Time, MailboxId)>,
+    /// Mailboxes to dispatch before the turn ends.
+    dirty: Vec<MailboxId>,
+    burials: Vec<Burial>,
+    awaiting: BTreeSet<MailboxId>,
+    /// Mailboxes that keep more in memory than they should.
+    surplus: BTreeSet<MailboxId>,
+    memory: u64,
+    /// Messages accepted since the start.
+    messages: u64,
+    next_mailbox: u64,
+    /// Bumped by every change that can alter where a publish goes.
+    generation: u64,
+    alarm: Option<&'static str>,
+    totals: Totals,
+    /// Reused between publishes.
+    names: Vec<Name>,
 }
+
+/// Counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub published: u64,
+    pub returned: u64,
+    pub unroutable: u64,
+    pub connections_opened: u64,
+    pub connections_closed: u64,
+    pub mailboxes_created: u64,
+    pub mailboxes_deleted: u64,
+}
+
+/// Borrows what a mailbox needs beside itself; the rest of the broker stays free.
+macro_rules! carry {
+    ($broker:ident, $now:expr, $out:expr) => {
+        $crate::broker::turn::Turn {
+            now: $now,
+            epoch: $broker.epoch,
+            durable: $broker.durable,
+            settings: &$broker.settings,
+            connections: &mut $broker.connections,
+            out: &mut *$out,
+            burials: &mut $broker.burials,
+            awaiting: &mut $broker.awaiting,
+            memory: &mut $broker.memory,
+        }
+    };
+}
+use carry;
 
 impl Broker {
     /// A broker with what the store recovered; effects are what the recovery itself wants written.
     pub fn open(
-        _recovered: Recovered,
-        _settings: Settings,
-        _now: Time,
-        _out: &mut Vec<Effect>,
+        recovered: Recovered,
+        settings: Settings,
+        now: Time,
+        out: &mut Vec<Effect>,
     ) -> Self {
-        Self { epoch: Epoch(1) }
+        let mut broker = Self {
+            settings,
+            epoch: Epoch(1),
+            durable: Epoch(0),
+            access: Access::default(),
+            vhosts: BTreeMap::new(),
+            mailboxes: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            reply_addresses: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            dirty: Vec::new(),
+            burials: Vec::new(),
+            awaiting: BTreeSet::new(),
+            surplus: BTreeSet::new(),
+            memory: 0,
+            messages: 0,
+            next_mailbox: 0,
+            generation: 1,
+            alarm: None,
+            totals: Totals::default(),
+            names: Vec::new(),
+        };
+        broker.restore(recovered, now, out);
+        broker.finish(now, out);
+        broker
     }
 
     /// Something happened. Effects are appended in order.
     pub fn apply(
         &mut self,
-        _from: ConnectionId,
-        _command: Command,
-        _now: Time,
-        _out: &mut Vec<Effect>,
+        from: ConnectionId,
+        command: Command,
+        now: Time,
+        out: &mut Vec<Effect>,
     ) {
+        match command {
+            Command::Publish(publish) if !self.failed(from, publish.channel) => {
+                self.publish(from, publish, now, out);
+            }
+            Command::Settle(settle) if !self.failed(from, settle.channel) => {
+                self.settle(from, &settle, now, out);
+            }
+            Command::Publish(_) | Command::Settle(_) => {}
+            Command::Drained { deliveries, bytes } => self.drained(from, deliveries, bytes),
+            Command::Request(channel, ticket, request) => {
+                if !self.failed(from, channel) {
+                    self.request(from, channel, ticket, *request, now, out);
+                }
+            }
+            Command::Open(open, ticket) => {
+                let result = self.open_connection(from, *open);
+                let channel = ChannelId(0);
+                let event = Event::Reply { channel, ticket, result };
+                out.push(Effect::NotifyDurable(from, event));
+            }
+            Command::Close(ticket) => {
+                self.close_connection(from, now, out);
+                if let Some(ticket) = ticket {
+                    out.push(Effect::NotifyDurable(from, Event::Closed(ticket)));
+                }
+            }
+            Command::CloseChannel(channel, ticket) => {
+                self.close_channel(from, channel, now, out);
+                let event = Event::Reply { channel, ticket, result: Ok(Reply::Done) };
+                out.push(Effect::NotifyDurable(from, event));
+            }
+            Command::Fetched(fetched) => {
+                let mut turn = carry!(self, now, out);
+                if let Some(mailbox) = self.mailboxes.get_mut(&fetched.mailbox) {
+                    let id = fetched.mailbox;
+                    mailbox.fetched(fetched, &mut turn);
+                    self.dirty.push(id);
+                }
+            }
+            Command::Alarm { memory, disk } => self.raise_alarm(memory, disk, out),
+        }
+        self.finish(now, out);
+    }
+
+    fn request(
+        &mut self,
+        from: ConnectionId,
+        channel: ChannelId,
+        ticket: Ticket,
+        request: Request,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let result = match request {
+            Request::DeclareExchange(declare) => self.declare_exchange(from, &declare, out),
+            Request::DeleteExchange { name, if_unused } => {
+                self.delete_exchange(from, &name, if_unused, now, out)
+            }
+            Request::DeclareMailbox(declare) => self.declare_mailbox(from, &declare, now, out),
+            Request::DeleteMailbox { name, if_unused, if_empty } => {
+                self.delete_mailbox(from, &name, if_unused, if_empty, now, out)
+            }
+            Request::PurgeMailbox { name } => self.purge_mailbox(from, &name, now, out),
+            Request::Bind(bind) => self.bind(from, bind, now, out),
+            Request::Unbind(bind) => self.unbind(from, bind, now, out),
+            Request::Consume(consume) => self.consume(from, channel, consume),
+            Request::ConsumeReplies { consumer, address } => {
+                self.consume_replies(from, channel, consumer, address)
+            }
+            Request::Cancel(consumer) => self.cancel(from, channel, consumer, now, out),
+            Request::Get { mailbox, no_ack } => {
+                let asker = Asker { connection: from, channel, ticket, no_ack };
+                match self.get(from, asker, &mailbox, now, out) {
+                    Ok(()) => return,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Request::Qos { limit, scope } => {
+                self.qos(from, channel, limit, scope);
+                Ok(Reply::Done)
+            }
+            Request::Recover => {
+                self.return_leases(from, channel, Outcome::Released, now, out);
+                Ok(Reply::Done)
+            }
+            Request::Commit(commands) => self.commit(from, commands, now, out),
+            Request::Credential(user) => {
+                let credential = self.access.credential(&user).cloned().map(Box::new);
+                Ok(Reply::Credential(credential))
+            }
+            Request::CheckAccess => self.check_access(from),
+            Request::Define(definition) => self.define(from, definition, now, out),
+            Request::Undefine(key) => self.undefine(from, &key, now, out),
+            Request::Inspect(inspect) => self.inspect(from, &inspect),
+        };
+        if result.is_err() {
+            self.mark_failed(from, channel);
+        }
+        let event = Event::Reply { channel, ticket, result };
+        out.push(Effect::NotifyDurable(from, event));
     }
 
     /// Time passed.
-    pub fn tick(&mut self, _now: Time, _out: &mut Vec<Effect>) {}
+    pub fn tick(&mut self, now: Time, out: &mut Vec<Effect>) {
+        while let Some(&(due, id)) = self.timers.first()
+            && due <= now
+        {
+            self.timers.pop_first();
+            let mut turn = carry!(self, now, out);
+            let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
+            mailbox.timer = None;
+            if mailbox.is_forgotten(now) {
+                self.delete_mailbox_now(id, now, out);
+                continue;
+            }
+            mailbox.tick(&mut turn);
+            self.dirty.push(id);
+        }
+        self.finish(now, out);
+    }
 
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        self.timers.first().map(|(due, _)| *due)
     }
 
     /// The server takes all writes since the last seal as one batch.
@@ -68,41 +297,94 @@ impl Broker {
     }
 
     /// The batch and all before it are durable.
-    pub fn durable(&mut self, _epoch: Epoch, _now: Time, _out: &mut Vec<Effect>) {}
+    pub fn durable(&mut self, epoch: Epoch, now: Time, out: &mut Vec<Effect>) {
+        self.durable = self.durable.max(epoch);
+        self.dirty.extend(std::mem::take(&mut self.awaiting));
+        for id in std::mem::take(&mut self.surplus) {
+            let mut turn = carry!(self, now, out);
+            let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
+            mailbox.cool(&mut turn);
+            if mailbox.has_surplus(&self.settings) {
+                self.surplus.insert(id);
+            }
+        }
+        self.finish(now, out);
+    }
 
     /// The broker stops in good order: what is exact now is written down.
-    pub fn close(&mut self, _now: Time, _out: &mut Vec<Effect>) {}
-}
-
-/// Limits and habits of the core. Every queue has a bound here.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Part of every message id.
-    pub host: u32,
-    /// Delivered to a connection and not yet written to its socket: beyond this it gets no more for a while.
-    pub window_bytes: u64,
-    pub window_deliveries: u32,
-    /// Messages of a mailbox kept in memory at its head.
-    pub hot_messages: usize,
-    pub hot_bytes: usize,
-    /// Transient messages in memory beyond this are spilled to the store.
-    pub memory_max: u64,
-    pub message_size_max: u64,
-    /// Reject with requeue this often, then dead-letter, for mailboxes of type quorum.
-    pub delivery_limit: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            host: 0,
-            window_bytes: 1 << 20,
-            window_deliveries: 4096,
-            hot_messages: 1024,
-            hot_bytes: 1 << 20,
-            memory_max: 1 << 30,
-            message_size_max: 128 << 20,
-            delivery_limit: 20,
+    pub fn close(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for id in connections {
+            self.close_connection(id, now, out);
         }
+        self.finish(now, out);
+        for mailbox in self.mailboxes.values_mut() {
+            mailbox.settle_mark(out);
+        }
+    }
+
+    /// Ends a turn: messages go to consumers, dead letters to their exchanges, deadlines into the timers.
+    fn finish(&mut self, now: Time, out: &mut Vec<Effect>) {
+        while !self.dirty.is_empty() || !self.burials.is_empty() {
+            let mut at = 0;
+            while let Some(&id) = self.dirty.get(at) {
+                at += 1;
+                let mut turn = carry!(self, now, out);
+                let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
+                mailbox.dispatch(&mut turn);
+                if mailbox.has_surplus(&self.settings) {
+                    if self.memory > self.settings.memory_max {
+                        mailbox.spill(&mut carry!(self, now, out));
+                    }
+                    self.surplus.insert(id);
+                }
+                let next = mailbox.next_deadline().map(|due| due.max(Time(now.0 + 1)));
+                if next != mailbox.timer {
+                    if let Some(old) = mailbox.timer {
+                        self.timers.remove(&(old, id));
+                    }
+                    mailbox.timer = next;
+                    self.timers.extend(next.map(|due| (due, id)));
+                }
+            }
+            self.dirty.clear();
+            if !self.burials.is_empty() {
+                self.bury(now, out);
+            }
+        }
+    }
+
+    /// The connection's user and virtual host.
+    fn whose(&self, from: ConnectionId) -> Result<(Name, Name), Refusal> {
+        let connection = self.connections.get(&from);
+        match connection.and_then(|connection| connection.open.as_ref()) {
+            Some(open) => Ok((open.user.clone(), open.vhost.clone())),
+            None => Err(Refusal::NotAllowed("the connection has not opened a virtual host".into())),
+        }
+    }
+
+    fn failed(&self, from: ConnectionId, channel: ChannelId) -> bool {
+        let connection = self.connections.get(&from);
+        let channel = connection.and_then(|connection| connection.channels.get(&channel));
+        channel.is_some_and(|channel| channel.failed)
+    }
+
+    fn channel_mut(&mut self, from: ConnectionId, channel: ChannelId) -> &mut Channel {
+        self.connections.entry(from).or_default().channels.entry(channel).or_default()
+    }
+
+    fn vhost_mut(&mut self, name: &Name) -> Result<&mut Vhost, Refusal> {
+        let missing = || Refusal::NoSuchVhost { vhost: name.clone() };
+        self.vhosts.get_mut(name).ok_or_else(missing)
+    }
+
+    fn find(&self, vhost: &Name, name: &str) -> Option<&Mailbox> {
+        self.mailboxes.get(self.vhosts.get(vhost)?.mailboxes.get(name)?)
+    }
+
+    fn find_mut(&mut self, vhost: &Name, name: &Name) -> Result<&mut Mailbox, Refusal> {
+        let id = self.vhosts.get(vhost).and_then(|it| it.mailboxes.get(name));
+        let missing = || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost.clone() };
+        id.and_then(|id| self.mailboxes.get_mut(id)).ok_or_else(missing)
     }
 }

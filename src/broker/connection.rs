@@ -1,0 +1,61 @@
+//! What the broker knows of a connection: its channels, its window, and what it holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::command::{ChannelId, ConsumerId, MailboxId, Open};
+use super::name::Name;
+
+#[derive(Debug, Default)]
+pub(super) struct Connection {
+    /// `None` until it has opened a virtual host.
+    pub(super) open: Option<Box<Open>>,
+    pub(super) channels: BTreeMap<ChannelId, Channel>,
+    /// Delivered and not yet written to the socket.
+    pub(super) in_flight: u32,
+    pub(super) in_flight_bytes: u64,
+    /// Mailboxes that had something for it while it could not take more.
+    pub(super) stalled: BTreeSet<MailboxId>,
+    /// Mailboxes that go with it.
+    pub(super) exclusives: BTreeSet<MailboxId>,
+    /// It published, so an alarm concerns it.
+    pub(super) publishes: bool,
+}
+
+impl Connection {
+    pub(super) fn has_window(&self, deliveries_max: u32, bytes_max: u64) -> bool {
+        self.in_flight < deliveries_max && self.in_flight_bytes < bytes_max
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Channel {
+    /// Refused something, and not closed yet: nothing more is done for it.
+    pub(super) failed: bool,
+    /// Unsettled deliveries of all its consumers, 0 for no limit.
+    pub(super) limit: u32,
+    pub(super) unsettled: u32,
+    pub(super) consumers: BTreeMap<ConsumerId, MailboxId>,
+    /// Mailboxes in which it may hold leases.
+    pub(super) touched: BTreeSet<MailboxId>,
+    pub(super) route: Option<Route>,
+    /// The address at which it receives replies, and the consumer that gets them.
+    pub(super) replies: Option<(Name, ConsumerId)>,
+}
+
+impl Channel {
+    pub(super) fn has_credit(&self) -> bool {
+        self.limit == 0 || self.unsettled < self.limit
+    }
+}
+
+/// Where the channel's last publish went, while nothing changed.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) generation: u64,
+    pub(super) exchange: Name,
+    pub(super) key: Bytes,
+    pub(super) targets: SmallVec<[MailboxId; 2]>,
+}

@@ -1,0 +1,370 @@
+//! Consuming, settling, and the end of channels and connections.
+
+use super::command::{
+    ChannelId, Command, ConnectionId, Consume, ConsumerId, MailboxId, Outcome, QosScope, Seq,
+    Settle,
+};
+use super::consumer::Consumer;
+use super::event::{Cause, Effect, Event, Reply};
+use super::mailbox::{Asker, Lease};
+use super::name::{Name, Time};
+use super::refusal::{Action, Kind, Refusal};
+use super::topology::check_owner;
+use super::{Broker, carry};
+
+impl Broker {
+    pub(super) fn consume(
+        &mut self,
+        from: ConnectionId,
+        channel: ChannelId,
+        consume: Consume,
+    ) -> Result<Reply, Refusal> {
+        let (user, vhost) = self.whose(from)?;
+        self.access.check(&user, &vhost, Action::Read, Kind::Mailbox, &consume.mailbox)?;
+        let name = consume.mailbox.clone();
+        let mailbox = self.find_mut(&vhost, &name)?;
+        check_owner(mailbox, from)?;
+        let taken = mailbox.consumers.has_exclusive()
+            || (consume.exclusive
+                && (!mailbox.consumers.is_empty() || mailbox.limits.single_active));
+        if taken {
+            return Err(Refusal::ExclusiveUse { name, vhost });
+        }
+        mailbox.consumers.add(Consumer {
+            connection: from,
+            channel,
+            id: consume.consumer,
+            tag: consume.tag,
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            priority: consume.priority,
+            prefetch: consume.prefetch,
+            unsettled: 0,
+            arguments: consume.arguments,
+        });
+        mailbox.had_consumer = true;
+        mailbox.stuck = false;
+        let id = mailbox.id;
+        let party = self.channel_mut(from, channel);
+        party.consumers.insert(consume.consumer, id);
+        party.touched.insert(id);
+        self.dirty.push(id);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn consume_replies(
+        &mut self,
+        from: ConnectionId,
+        channel: ChannelId,
+        consumer: ConsumerId,
+        address: Name,
+    ) -> Result<Reply, Refusal> {
+        self.whose(from)?;
+        let party = self.channel_mut(from, channel);
+        if party.replies.is_some() {
+            return Err(Refusal::Precondition("reply consumer already set".into()));
+        }
+        party.replies = Some((address.clone(), consumer));
+        self.reply_addresses.insert(address, (from, channel, consumer));
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn cancel(
+        &mut self,
+        from: ConnectionId,
+        channel: ChannelId,
+        consumer: ConsumerId,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let party = self.channel_mut(from, channel);
+        if let Some((address, _)) = party.replies.take_if(|(_, id)| *id == consumer) {
+            self.reply_addresses.remove(&address);
+            return Ok(Reply::Done);
+        }
+        if let Some(id) = party.consumers.remove(&consumer) {
+            self.lose_consumer(from, consumer, id, now, out);
+        }
+        Ok(Reply::Done)
+    }
+
+    fn lose_consumer(
+        &mut self,
+        from: ConnectionId,
+        consumer: ConsumerId,
+        id: MailboxId,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(mailbox) = self.mailboxes.get_mut(&id) else { return };
+        if mailbox.consumers.remove(from, consumer).is_none() {
+            return;
+        }
+        mailbox.used = now;
+        mailbox.stuck = false;
+        let last = mailbox.consumers.is_empty();
+        if last && mailbox.definition.auto_delete {
+            self.delete_mailbox_now(id, now, out);
+        } else {
+            self.dirty.push(id);
+        }
+    }
+
+    /// The reply may come later: the first message may have to be read from the store.
+    pub(super) fn get(
+        &mut self,
+        from: ConnectionId,
+        asker: Asker,
+        name: &Name,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let (user, vhost) = self.whose(from)?;
+        self.access.check(&user, &vhost, Action::Read, Kind::Mailbox, name)?;
+        let id = self.vhosts.get(&vhost).and_then(|it| it.mailboxes.get(name)).copied();
+        let mut turn = carry!(self, now, out);
+        let Some(mailbox) = id.and_then(|id| self.mailboxes.get_mut(&id)) else {
+            return Err(Refusal::NoSuchMailbox { name: name.clone(), vhost });
+        };
+        check_owner(mailbox, from)?;
+        mailbox.used = now;
+        mailbox.askers.push_back(asker);
+        mailbox.answer_askers(&mut turn);
+        let id = mailbox.id;
+        self.channel_mut(from, asker.channel).touched.insert(id);
+        self.dirty.push(id);
+        Ok(())
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        from: ConnectionId,
+        settle: &Settle,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut unknown = false;
+        let mut settled = 0;
+        for run in &settle.deliveries {
+            let mut turn = carry!(self, now, out);
+            let Some(mailbox) = self.mailboxes.get_mut(&run.mailbox) else { continue };
+            for seq in run.first.0..run.first.0 + u64::from(run.count) {
+                let seq = Seq(seq);
+                let holds = mailbox.leases.get(&seq).is_some_and(|lease| {
+                    lease.connection == from && lease.channel == settle.channel
+                });
+                if !holds {
+                    unknown = true;
+                    continue;
+                }
+                if let Some(lease) = mailbox.settle(seq, settle.outcome, &mut turn) {
+                    settled += 1;
+                    if settle.outcome == Outcome::Accepted {
+                        forget(&lease, run.mailbox, &mut turn);
+                    }
+                }
+            }
+            if self.dirty.last() != Some(&run.mailbox) {
+                self.dirty.push(run.mailbox);
+            }
+        }
+        self.give_credit(from, settle.channel, settled);
+        if unknown {
+            self.refuse(from, settle.channel, Cause::Settle, Refusal::UnknownDelivery, out);
+        }
+    }
+
+    fn give_credit(&mut self, from: ConnectionId, channel: ChannelId, settled: u32) {
+        let Some(connection) = self.connections.get_mut(&from) else { return };
+        let Some(party) = connection.channels.get_mut(&channel) else { return };
+        party.unsettled = party.unsettled.saturating_sub(settled);
+        if party.limit > 0 && !connection.stalled.is_empty() {
+            self.wake_stalled(from);
+        }
+    }
+
+    /// Mailboxes that had something for the connection are asked again.
+    fn wake_stalled(&mut self, from: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&from) else { return };
+        for id in std::mem::take(&mut connection.stalled) {
+            if let Some(mailbox) = self.mailboxes.get_mut(&id) {
+                mailbox.stuck = false;
+                self.dirty.push(id);
+            }
+        }
+    }
+
+    pub(super) fn drained(&mut self, from: ConnectionId, deliveries: u32, bytes: u64) {
+        let Some(connection) = self.connections.get_mut(&from) else { return };
+        connection.in_flight = connection.in_flight.saturating_sub(deliveries);
+        connection.in_flight_bytes = if connection.in_flight == 0 {
+            0
+        } else {
+            connection.in_flight_bytes.saturating_sub(bytes)
+        };
+        let half = connection
+            .has_window(self.settings.window_deliveries / 2, self.settings.window_bytes / 2);
+        if half && !connection.stalled.is_empty() {
+            self.wake_stalled(from);
+        }
+    }
+
+    pub(super) fn qos(
+        &mut self,
+        from: ConnectionId,
+        channel: ChannelId,
+        limit: u32,
+        scope: QosScope,
+    ) {
+        let party = self.channel_mut(from, channel);
+        match scope {
+            QosScope::Channel => party.limit = limit,
+            QosScope::NewConsumers => {
+                for (consumer, id) in party.consumers.clone() {
+                    let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
+                    let Some(consumer) = mailbox.consumers.get_mut(from, consumer) else {
+                        continue;
+                    };
+                    if consumer.prefetch > 0 && (limit == 0 || limit > consumer.prefetch) {
+                        consumer.prefetch = limit;
+                        mailbox.stuck = false;
+                        self.dirty.push(id);
+                    }
+                }
+            }
+        }
+        self.wake_stalled(from);
+    }
+
+    /// Everything the channel holds goes back to its place.
+    pub(super) fn return_leases(
+        &mut self,
+        from: ConnectionId,
+        channel: ChannelId,
+        outcome: Outcome,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let touched = self.channel_mut(from, channel).touched.clone();
+        for id in touched {
+            let mut turn = carry!(self, now, out);
+            let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
+            let held: Vec<Seq> = mailbox
+                .leases
+                .iter()
+                .filter(|(_, lease)| lease.connection == from && lease.channel == channel)
+                .map(|(seq, _)| *seq)
+                .collect();
+            for seq in held {
+                mailbox.settle(seq, outcome, &mut turn);
+            }
+            self.dirty.push(id);
+        }
+        self.channel_mut(from, channel).unsettled = 0;
+    }
+
+    pub(super) fn close_channel(
+        &mut self,
+        from: ConnectionId,
+        channel: ChannelId,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let consumers = std::mem::take(&mut self.channel_mut(from, channel).consumers);
+        // Consumers first: what returns must not come straight back to the channel that closes.
+        let mut emptied = Vec::new();
+        for (consumer, id) in consumers {
+            if let Some(mailbox) = self.mailboxes.get_mut(&id)
+                && mailbox.consumers.remove(from, consumer).is_some()
+            {
+                mailbox.used = now;
+                mailbox.stuck = false;
+                if mailbox.consumers.is_empty() && mailbox.definition.auto_delete {
+                    emptied.push(id);
+                }
+                self.dirty.push(id);
+            }
+        }
+        self.return_leases(from, channel, Outcome::Modified { delay_ms: None }, now, out);
+        for id in emptied {
+            self.delete_mailbox_now(id, now, out);
+        }
+        if let Some(connection) = self.connections.get_mut(&from)
+            && let Some(party) = connection.channels.remove(&channel)
+            && let Some((address, _)) = party.replies
+        {
+            self.reply_addresses.remove(&address);
+        }
+    }
+
+    pub(super) fn close_connection(
+        &mut self,
+        from: ConnectionId,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(connection) = self.connections.get(&from) else { return };
+        let channels: Vec<ChannelId> = connection.channels.keys().copied().collect();
+        for channel in channels {
+            self.close_channel(from, channel, now, out);
+        }
+        let Some(connection) = self.connections.remove(&from) else { return };
+        for id in connection.exclusives {
+            self.delete_mailbox_now(id, now, out);
+        }
+        if let Some(open) = connection.open {
+            self.totals.connections_closed += 1;
+            if let Some(vhost) = self.vhosts.get_mut(&open.vhost) {
+                vhost.connections = vhost.connections.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Publishes and settlements in one turn, so that they become durable together.
+    pub(super) fn commit(
+        &mut self,
+        from: ConnectionId,
+        commands: Vec<Command>,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        for command in commands {
+            match command {
+                Command::Publish(publish) => self.publish(from, publish, now, out),
+                Command::Settle(settle) => self.settle(from, &settle, now, out),
+                _ => return Err(Refusal::Precondition("not part of a transaction".into())),
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        from: ConnectionId,
+        channel: ChannelId,
+        cause: Cause,
+        refusal: Refusal,
+        out: &mut Vec<Effect>,
+    ) {
+        self.mark_failed(from, channel);
+        out.push(Effect::NotifyDurable(from, Event::Refused { channel, cause, refusal }));
+    }
+
+    /// Where the protocol ends a channel at the first refusal, the broker does nothing more for it.
+    pub(super) fn mark_failed(&mut self, from: ConnectionId, channel: ChannelId) {
+        let strict = self
+            .connections
+            .get(&from)
+            .and_then(|connection| connection.open.as_ref())
+            .is_some_and(|open| open.strict_channels);
+        if strict {
+            self.channel_mut(from, channel).failed = true;
+        }
+    }
+}
+
+fn forget(lease: &Lease, mailbox: MailboxId, turn: &mut super::turn::Turn<'_>) {
+    if lease.entry.stored {
+        turn.write(super::Write::Remove { mailbox, first: lease.entry.seq, count: 1 });
+    }
+}

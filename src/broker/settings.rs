@@ -1,0 +1,31 @@
+//! Limits and habits of the core. Every queue has a bound here.
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Part of every message id.
+    pub host: u32,
+    /// Delivered to a connection and not yet written to its socket: beyond this it gets no more for a while.
+    pub window_bytes: u64,
+    pub window_deliveries: u32,
+    /// Messages of a mailbox kept in memory at its head.
+    pub hot_messages: usize,
+    pub hot_bytes: usize,
+    /// Messages in memory beyond this many bytes are spilled to the store, also transient ones.
+    pub memory_max: u64,
+    /// Failed attempts before a message is dead-lettered, for mailboxes of type quorum.
+    pub delivery_limit: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            host: 0,
+            window_bytes: 1 << 20,
+            window_deliveries: 4096,
+            hot_messages: 1024,
+            hot_bytes: 1 << 20,
+            memory_max: 1 << 30,
+            delivery_limit: 20,
+        }
+    }
+}

@@ -1,0 +1,538 @@
+//! Declaring, deleting and binding.
+
+use bytes::Bytes;
+
+use super::command::{BindingOf, ConnectionId, DeclareExchange, DeclareMailbox, MailboxId};
+use super::dead_letter::Burial;
+use super::definition::{
+    BindingDefinition, Definition, Destination, ExchangeDefinition, MailboxDefinition,
+};
+use super::event::{Effect, Event, Reply, Write};
+use super::limits::{Limits, difference};
+use super::mailbox::Mailbox;
+use super::name::{Name, Time};
+use super::refusal::{Action, Kind, Refusal};
+use super::routing::{Bound, Declared, Removed};
+use super::value::{Table, Value};
+use super::{Broker, carry};
+
+/// Argument of the hidden mailbox in which an exchange holds what it delays.
+const FEEDS: &str = "x-pillarbox-feeds";
+
+impl Broker {
+    pub(super) fn declare_exchange(
+        &mut self,
+        from: ConnectionId,
+        declare: &DeclareExchange,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let (user, vhost_name) = self.whose(from)?;
+        let name = &declare.name;
+        if !declare.passive {
+            self.access.check(&user, &vhost_name, Action::Configure, Kind::Exchange, name)?;
+            if let Some(alternate) =
+                declare.arguments.get("alternate-exchange").and_then(Value::as_str)
+            {
+                self.access.check(&user, &vhost_name, Action::Read, Kind::Exchange, name)?;
+                self.access.check(&user, &vhost_name, Action::Write, Kind::Exchange, alternate)?;
+            }
+        }
+        let vhost = self.vhost_mut(&vhost_name)?;
+        if declare.passive {
+            return match vhost.exchanges.get(name) {
+                Some(_) => Ok(Reply::Done),
+                None => Err(Refusal::NoSuchExchange { name: name.clone(), vhost: vhost_name }),
+            };
+        }
+        if let Declared::New(definition) = vhost.exchanges.declare(declare)? {
+            if definition.durable {
+                let definition = Box::new(Definition::Exchange(definition));
+                out.push(Effect::Write(Write::Define(definition)));
+            }
+            self.apply_exchange_policies(&vhost_name);
+            self.generation += 1;
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn delete_exchange(
+        &mut self,
+        from: ConnectionId,
+        name: &Name,
+        if_unused: bool,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let (user, vhost_name) = self.whose(from)?;
+        self.access.check(&user, &vhost_name, Action::Configure, Kind::Exchange, name)?;
+        let vhost = self.vhost_mut(&vhost_name)?;
+        let removed = vhost.exchanges.delete(name, if_unused)?;
+        self.write_removed(&vhost_name, removed, now, out);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn write_removed(
+        &mut self,
+        vhost: &Name,
+        removed: Removed,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        self.generation += 1;
+        for binding in removed.bindings {
+            if self.is_durable_binding(&binding) || removed.exchanges.iter().any(|it| it.durable) {
+                out.push(Effect::Write(Write::Undefine(binding.key())));
+            }
+        }
+        for exchange in removed.exchanges {
+            let held = self
+                .vhosts
+                .get(vhost)
+                .and_then(|it| it.mailboxes.get(&*delay_name(&exchange.name)))
+                .copied();
+            if let Some(id) = held {
+                self.delete_mailbox_now(id, now, out);
+            }
+            if exchange.durable {
+                let key = Definition::Exchange(exchange).key();
+                out.push(Effect::Write(Write::Undefine(key)));
+            }
+        }
+    }
+
+    fn is_durable_binding(&self, binding: &BindingDefinition) -> bool {
+        let Some(vhost) = self.vhosts.get(&binding.vhost) else { return false };
+        let durable_exchange =
+            |name: &str| vhost.exchanges.get(name).is_some_and(|it| it.definition().durable);
+        durable_exchange(&binding.source)
+            && match &binding.destination {
+                Destination::Exchange(name) => durable_exchange(name),
+                Destination::Mailbox(name) => vhost
+                    .mailboxes
+                    .get(name)
+                    .and_then(|id| self.mailboxes.get(id))
+                    .is_some_and(Mailbox::durable),
+            }
+    }
+
+    pub(super) fn declare_mailbox(
+        &mut self,
+        from: ConnectionId,
+        declare: &DeclareMailbox,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let (user, vhost_name) = self.whose(from)?;
+        let name = &declare.name;
+        let vhost = self.vhost_mut(&vhost_name)?;
+        let existing = vhost.mailboxes.get(name).copied();
+        if declare.passive {
+            let missing =
+                || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost_name.clone() };
+            let mailbox =
+                existing.and_then(|id| self.mailboxes.get_mut(&id)).ok_or_else(missing)?;
+            check_owner(mailbox, from)?;
+            mailbox.used = now;
+            return Ok(declared(mailbox));
+        }
+        self.access.check(&user, &vhost_name, Action::Configure, Kind::Mailbox, name)?;
+        if let Some(mailbox) = existing.and_then(|id| self.mailboxes.get_mut(&id)) {
+            check_same(mailbox, declare, from)?;
+            mailbox.used = now;
+            return Ok(declared(mailbox));
+        }
+        if name.starts_with("amq.") && !declare.generated {
+            return Err(Refusal::ReservedName { kind: Kind::Mailbox, name: name.clone() });
+        }
+        let limits = Limits::of(declare, &vhost_name, self.settings.delivery_limit)?;
+        if let Some(dead_letters) = &limits.dead_letter_exchange {
+            self.access.check(&user, &vhost_name, Action::Read, Kind::Mailbox, name)?;
+            self.access.check(&user, &vhost_name, Action::Write, Kind::Exchange, dead_letters)?;
+        }
+        self.check_mailbox_limit(&vhost_name, name)?;
+        let definition = MailboxDefinition {
+            id: self.new_mailbox_id(now),
+            vhost: vhost_name,
+            name: name.clone(),
+            durable: declare.durable,
+            exclusive: declare.exclusive,
+            auto_delete: declare.auto_delete,
+            arguments: declare.arguments.clone(),
+        };
+        let owner = declare.exclusive.then_some(from);
+        let id = self.create_mailbox(definition, limits, owner, now, out);
+        let reply = self.mailboxes.get(&id).map(declared);
+        Ok(reply.unwrap_or(Reply::Done))
+    }
+
+    fn check_mailbox_limit(&self, vhost: &Name, name: &Name) -> Result<(), Refusal> {
+        match self.vhosts.get(vhost) {
+            Some(it)
+                if it
+                    .definition
+                    .max_mailboxes
+                    .is_some_and(|most| it.mailboxes.len() as u64 >= most) =>
+            {
+                let most = it.definition.max_mailboxes.unwrap_or(0);
+                Err(Refusal::Precondition(format!(
+                    "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({most}) is reached"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Never used before: above every id there is, and at least the clock, so that ids of deleted mailboxes stay unused.
+    pub(super) fn new_mailbox_id(&mut self, now: Time) -> MailboxId {
+        self.next_mailbox = (self.next_mailbox + 1).max(now.0);
+        MailboxId(self.next_mailbox)
+    }
+
+    pub(super) fn create_mailbox(
+        &mut self,
+        definition: MailboxDefinition,
+        declared: Limits,
+        owner: Option<ConnectionId>,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> MailboxId {
+        let id = definition.id;
+        let mut mailbox = Mailbox::new(definition, declared, now);
+        mailbox.owner = owner;
+        mailbox.feeds =
+            mailbox.definition.arguments.get(FEEDS).and_then(Value::as_str).map(Name::from);
+        if mailbox.durable() {
+            let definition = Box::new(Definition::Mailbox(mailbox.definition.clone()));
+            out.push(Effect::Write(Write::Define(definition)));
+        }
+        if let Some(connection) = owner.and_then(|owner| self.connections.get_mut(&owner)) {
+            connection.exclusives.insert(id);
+        }
+        if let Some(vhost) = self.vhosts.get_mut(&mailbox.vhost) {
+            vhost.mailboxes.insert(mailbox.name.clone(), id);
+            apply_policies(vhost, &mut mailbox);
+        }
+        self.generation += 1;
+        self.totals.mailboxes_created += 1;
+        self.mailboxes.insert(id, mailbox);
+        self.dirty.push(id);
+        id
+    }
+
+    pub(super) fn delay_mailbox(
+        &mut self,
+        vhost: &Name,
+        exchange: &Name,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> MailboxId {
+        let name = Name::from(delay_name(exchange));
+        if let Some(id) = self.vhosts.get(vhost).and_then(|it| it.mailboxes.get(&name)) {
+            return *id;
+        }
+        let mut arguments = Table::new();
+        arguments.set(FEEDS, Value::text(exchange));
+        let definition = MailboxDefinition {
+            id: self.new_mailbox_id(now),
+            vhost: vhost.clone(),
+            name,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            arguments,
+        };
+        self.create_mailbox(definition, Limits::default(), None, now, out)
+    }
+
+    pub(super) fn delete_mailbox(
+        &mut self,
+        from: ConnectionId,
+        name: &Name,
+        if_unused: bool,
+        if_empty: bool,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let (user, vhost_name) = self.whose(from)?;
+        self.access.check(&user, &vhost_name, Action::Configure, Kind::Mailbox, name)?;
+        let Some(mailbox) = self.find(&vhost_name, name) else { return Ok(Reply::Counted(0)) };
+        check_owner(mailbox, from)?;
+        if if_unused && !mailbox.consumers.is_empty() {
+            let (name, vhost) = (name.clone(), vhost_name);
+            return Err(Refusal::InUse { kind: Kind::Mailbox, name, vhost });
+        }
+        if if_empty && mailbox.ready > 0 {
+            return Err(Refusal::NotEmpty { name: name.clone(), vhost: vhost_name });
+        }
+        let (id, ready) = (mailbox.id, mailbox.ready);
+        self.delete_mailbox_now(id, now, out);
+        Ok(Reply::Counted(ready))
+    }
+
+    /// The mailbox, its bindings and its messages go; consumers are told.
+    pub(super) fn delete_mailbox_now(&mut self, id: MailboxId, now: Time, out: &mut Vec<Effect>) {
+        let Some(mut mailbox) = self.mailboxes.remove(&id) else { return };
+        self.generation += 1;
+        self.totals.mailboxes_deleted += 1;
+        if let Some(at) = mailbox.timer {
+            self.timers.remove(&(at, id));
+        }
+        let mut turn = carry!(self, now, out);
+        mailbox.forget_memory(&mut turn);
+        for consumer in mailbox.consumers.drain() {
+            let Some(connection) = self.connections.get_mut(&consumer.connection) else { continue };
+            if let Some(channel) = connection.channels.get_mut(&consumer.channel) {
+                channel.consumers.remove(&consumer.id);
+            }
+            let event = Event::Cancelled { channel: consumer.channel, consumer: consumer.id };
+            out.push(Effect::Notify(consumer.connection, event));
+        }
+        for lease in mailbox.leases.values() {
+            if let Some(connection) = self.connections.get_mut(&lease.connection)
+                && let Some(channel) = connection.channels.get_mut(&lease.channel)
+            {
+                channel.unsettled = channel.unsettled.saturating_sub(1);
+            }
+        }
+        if let Some(connection) = mailbox.owner.and_then(|owner| self.connections.get_mut(&owner)) {
+            connection.exclusives.remove(&id);
+        }
+        let vhost_name = mailbox.vhost.clone();
+        let durable = mailbox.durable();
+        if let Some(vhost) = self.vhosts.get_mut(&vhost_name) {
+            vhost.mailboxes.remove(&mailbox.name);
+            let removed = vhost.exchanges.unbind_mailbox(&mailbox.name);
+            if durable {
+                for binding in &removed.bindings {
+                    out.push(Effect::Write(Write::Undefine(binding.key())));
+                }
+            }
+            self.write_removed(&vhost_name, removed, now, out);
+        }
+        if durable {
+            let key = Definition::Mailbox(mailbox.definition).key();
+            out.push(Effect::Write(Write::Undefine(key)));
+        }
+        out.push(Effect::Write(Write::Drop { mailbox: id }));
+    }
+
+    pub(super) fn purge_mailbox(
+        &mut self,
+        from: ConnectionId,
+        name: &Name,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let (user, vhost_name) = self.whose(from)?;
+        self.access.check(&user, &vhost_name, Action::Read, Kind::Mailbox, name)?;
+        let mut turn = carry!(self, now, out);
+        let id = self.vhosts.get(&vhost_name).and_then(|vhost| vhost.mailboxes.get(name));
+        let Some(mailbox) = id.and_then(|id| self.mailboxes.get_mut(id)) else {
+            return Err(Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost_name });
+        };
+        check_owner(mailbox, from)?;
+        Ok(Reply::Counted(mailbox.purge(&mut turn)))
+    }
+
+    pub(super) fn bind(
+        &mut self,
+        from: ConnectionId,
+        bind: BindingOf,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let vhost_name = self.check_binding(from, &bind, true)?;
+        let Bound::New { definition, replay } =
+            self.vhost_mut(&vhost_name)?.exchanges.bind(&bind)?
+        else {
+            return Ok(Reply::Done);
+        };
+        self.generation += 1;
+        if self.is_durable_binding(&definition) {
+            out.push(Effect::Write(Write::Define(Box::new(Definition::Binding(definition)))));
+        }
+        for message in replay {
+            match &bind.destination {
+                Destination::Mailbox(name) => {
+                    let id = self.find(&vhost_name, name).map(|mailbox| mailbox.id);
+                    self.place(id.as_slice(), message, now, out);
+                }
+                Destination::Exchange(name) => {
+                    let (vhost, exchange) = (vhost_name.clone(), name.clone());
+                    let keys = vec![Bytes::copy_from_slice(message.key())];
+                    self.burials.push(Burial { vhost, exchange, keys, message, dead: false });
+                }
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn unbind(
+        &mut self,
+        from: ConnectionId,
+        bind: BindingOf,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let vhost_name = self.check_binding(from, &bind, false)?;
+        let removed = self.vhost_mut(&vhost_name)?.exchanges.unbind(&bind)?;
+        self.write_removed(&vhost_name, removed, now, out);
+        Ok(Reply::Done)
+    }
+
+    fn check_binding(
+        &mut self,
+        from: ConnectionId,
+        bind: &BindingOf,
+        binds: bool,
+    ) -> Result<Name, Refusal> {
+        let (user, vhost) = self.whose(from)?;
+        let (kind, destination) = match &bind.destination {
+            Destination::Mailbox(name) => (Kind::Mailbox, name),
+            Destination::Exchange(name) => (Kind::Exchange, name),
+        };
+        if bind.source.is_empty() || (kind == Kind::Exchange && destination.is_empty()) {
+            return Err(Refusal::DefaultExchange);
+        }
+        self.access.check(&user, &vhost, Action::Write, kind, destination)?;
+        self.access.check(&user, &vhost, Action::Read, Kind::Exchange, &bind.source)?;
+        if kind == Kind::Mailbox {
+            match self.find(&vhost, destination) {
+                Some(mailbox) => check_owner(mailbox, from)?,
+                None => {
+                    return Err(Refusal::NoSuchMailbox { name: destination.clone(), vhost });
+                }
+            }
+        }
+        let exchanges = &self.vhost_mut(&vhost)?.exchanges;
+        let missing =
+            |name: &Name| Refusal::NoSuchExchange { name: name.clone(), vhost: vhost.clone() };
+        let source = exchanges.get(&bind.source).ok_or_else(|| missing(&bind.source))?;
+        let is_topic = source.is_topic();
+        if kind == Kind::Exchange {
+            exchanges.get(destination).ok_or_else(|| missing(destination))?;
+        }
+        if is_topic && binds {
+            self.access.check_topic(&user, &vhost, &bind.source, Action::Read, &bind.key)?;
+        }
+        Ok(vhost)
+    }
+
+    /// After a policy came or went: every mailbox and exchange of the virtual host is looked at again.
+    pub(super) fn apply_all_policies(&mut self, vhost_name: &Name) {
+        let Some(vhost) = self.vhosts.get(vhost_name) else { return };
+        for id in vhost.mailboxes.values() {
+            if let Some(mailbox) = self.mailboxes.get_mut(id) {
+                apply_policies(vhost, mailbox);
+                self.dirty.push(*id);
+            }
+        }
+        self.apply_exchange_policies(vhost_name);
+        self.generation += 1;
+    }
+
+    fn apply_exchange_policies(&mut self, vhost_name: &Name) {
+        let Some(vhost) = self.vhosts.get_mut(vhost_name) else { return };
+        let names: Vec<Name> =
+            vhost.exchanges.iter().map(|exchange| exchange.definition().name.clone()).collect();
+        for name in names {
+            let alternate = vhost
+                .exchange_policy(&name)
+                .and_then(|policy| policy.definition.get("alternate-exchange"))
+                .and_then(Value::as_str)
+                .map(Name::from);
+            vhost.exchanges.set_alternate_by_policy(&name, alternate);
+        }
+    }
+
+    pub(super) fn restore_mailbox(&mut self, definition: MailboxDefinition, now: Time) {
+        let declare = DeclareMailbox {
+            name: definition.name.clone(),
+            passive: false,
+            durable: definition.durable,
+            exclusive: definition.exclusive,
+            auto_delete: definition.auto_delete,
+            arguments: definition.arguments.clone(),
+            generated: true,
+        };
+        // Arguments were accepted once; a newer, stricter rule must not lose the mailbox.
+        let limits = Limits::of(&declare, &definition.vhost, self.settings.delivery_limit);
+        self.next_mailbox = self.next_mailbox.max(definition.id.0);
+        self.create_mailbox(definition, limits.unwrap_or_default(), None, now, &mut Vec::new());
+    }
+
+    pub(super) fn restore_exchange(&mut self, definition: ExchangeDefinition) {
+        if let Some(vhost) = self.vhosts.get_mut(&definition.vhost) {
+            // What was accepted once is not refused now.
+            drop(vhost.exchanges.restore_exchange(definition));
+        }
+    }
+
+    pub(super) fn restore_binding(&mut self, definition: BindingDefinition) {
+        if let Some(vhost) = self.vhosts.get_mut(&definition.vhost) {
+            drop(vhost.exchanges.restore_binding(definition));
+        }
+    }
+}
+
+fn delay_name(exchange: &str) -> String {
+    format!("amq.delayed.{exchange}")
+}
+
+fn apply_policies(vhost: &super::vhost::Vhost, mailbox: &mut Mailbox) {
+    let policies = vhost.mailbox_policies(&mailbox.name, mailbox.declared.kind);
+    mailbox.policy = policies[0].map(|policy| policy.name.clone());
+    mailbox.limits = mailbox.declared.clone().with_policies(policies.into_iter().flatten());
+}
+
+fn declared(mailbox: &Mailbox) -> Reply {
+    Reply::Declared {
+        name: mailbox.name.clone(),
+        ready: mailbox.ready,
+        consumers: mailbox.consumers.len() as u32,
+    }
+}
+
+/// An exclusive mailbox is there for its own connection only.
+pub(super) fn check_owner(mailbox: &Mailbox, from: ConnectionId) -> Result<(), Refusal> {
+    match mailbox.owner {
+        Some(owner) if owner != from => Err(locked(mailbox)),
+        _ => Ok(()),
+    }
+}
+
+fn locked(mailbox: &Mailbox) -> Refusal {
+    Refusal::Locked { name: mailbox.name.clone(), vhost: mailbox.vhost.clone() }
+}
+
+/// Whether a declaration repeats the existing mailbox. RabbitMQ's order: owner, durable, auto-delete, arguments.
+fn check_same(
+    mailbox: &Mailbox,
+    declare: &DeclareMailbox,
+    from: ConnectionId,
+) -> Result<(), Refusal> {
+    if mailbox.owner != declare.exclusive.then_some(from) {
+        return Err(locked(mailbox));
+    }
+    let was = &mailbox.definition;
+    let inequivalent = |argument: &str, difference: String| Refusal::Inequivalent {
+        argument: argument.into(),
+        kind: Kind::Mailbox,
+        name: was.name.clone(),
+        vhost: was.vhost.clone(),
+        difference,
+    };
+    for (argument, is, was) in [
+        ("durable", declare.durable, was.durable),
+        ("auto_delete", declare.auto_delete, was.auto_delete),
+    ] {
+        if is != was {
+            let difference = format!("received '{is}' but current is '{was}'");
+            return Err(inequivalent(argument, difference));
+        }
+    }
+    match difference(&was.arguments, &declare.arguments) {
+        Some((argument, difference)) => Err(inequivalent(&argument, difference)),
+        None => Ok(()),
+    }
+}

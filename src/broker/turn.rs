@@ -1,0 +1,52 @@
+//! What one call into the broker carries along: the time, the epoch, and where effects go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::command::{ConnectionId, MailboxId};
+use super::connection::Connection;
+use super::dead_letter::{Burial, Reason};
+use super::event::{Effect, Event, Write};
+use super::lane::Entry;
+use super::mailbox::Mailbox;
+use super::name::Time;
+use super::{Epoch, Settings};
+
+/// Borrows of everything a mailbox needs beside itself.
+pub(super) struct Turn<'a> {
+    pub(super) now: Time,
+    pub(super) epoch: Epoch,
+    pub(super) durable: Epoch,
+    pub(super) settings: &'a Settings,
+    pub(super) connections: &'a mut BTreeMap<ConnectionId, Connection>,
+    pub(super) out: &'a mut Vec<Effect>,
+    /// Messages on their way to a dead-letter exchange, or due from a delay; routed when the mailbox is done.
+    pub(super) burials: &'a mut Vec<Burial>,
+    /// Mailboxes that wait for a batch to become durable.
+    pub(super) awaiting: &'a mut BTreeSet<MailboxId>,
+    /// Bytes of ready messages in memory, over all mailboxes.
+    pub(super) memory: &'a mut u64,
+}
+
+impl Turn<'_> {
+    pub(super) fn write(&mut self, write: Write) {
+        // A run of neighbouring removals is one record.
+        if let Write::Remove { mailbox, first, count } = &write
+            && let Some(Effect::Write(Write::Remove { mailbox: last, first: start, count: before })) =
+                self.out.last_mut()
+            && last == mailbox
+            && start.0 + u64::from(*before) == first.0
+        {
+            *before += count;
+            return;
+        }
+        self.out.push(Effect::Write(write));
+    }
+
+    pub(super) fn notify(&mut self, connection: ConnectionId, event: Event) {
+        self.out.push(Effect::Notify(connection, event));
+    }
+
+    pub(super) fn bury(&mut self, mailbox: &Mailbox, entry: Entry, reason: Reason) {
+        self.burials.push(Burial::dead(mailbox, entry, reason));
+    }
+}
