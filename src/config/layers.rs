@@ -115,9 +115,12 @@ impl Config {
         match self.set(section, key, text) {
             None => Err(unknown(path, origin.clone())),
             Some(Ok(())) => Ok(()),
-            Some(Err(reason)) => {
-                Err(ConfigError::Invalid { origin: origin.clone(), key: path.into(), reason })
-            }
+            Some(Err(reason)) => Err(ConfigError::Invalid {
+                origin: origin.clone(),
+                key: path.into(),
+                value: text.into(),
+                reason,
+            }),
         }
     }
 

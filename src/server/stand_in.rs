@@ -1,16 +1,13 @@
-//! Stands where the store and the AMQP session will be, so that the ring can be built and run. To be deleted.
+//! Stands where the store will be, so that the ring can be built and run. To be deleted.
 
 use std::path::Path;
 
-use bytes::BytesMut;
-
-use crate::broker::{Event, Fetch, FetchedMessage, Recovered, Time, WireForm, Write};
-use crate::sessions::{Facts, Outbox, Session};
+use crate::broker::{Fetch, FetchedMessage, Recovered, Time, WireForm, Write};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("another broker is running on this data directory")]
-    Locked,
+    #[error("'{0}' is in use by another broker")]
+    Locked(String),
     #[error("the disk is full")]
     DiskFull,
     #[error("{0}")]
@@ -62,41 +59,4 @@ impl Reader {
     pub fn fetch(&self, _fetch: &Fetch) -> Vec<FetchedMessage> {
         Vec::new()
     }
-}
-
-pub mod amqp {
-    #[derive(Clone, Debug, Default)]
-    pub struct Settings {}
-}
-
-pub struct AmqpSession;
-
-impl AmqpSession {
-    pub fn new(_facts: Facts, _settings: amqp::Settings) -> Self {
-        Self
-    }
-}
-
-impl Session for AmqpSession {
-    fn receive(&mut self, input: &mut BytesMut, _now: Time, out: &mut Outbox) {
-        input.clear();
-        out.wire.extend_from_slice(b"AMQP\0\0\x09\x01");
-        out.close = true;
-    }
-
-    fn notify(&mut self, event: Event, _now: Time, out: &mut Outbox) {
-        if let Event::ForceClose(_) = event {
-            out.close = true;
-        }
-    }
-
-    fn tick(&mut self, _now: Time, _out: &mut Outbox) {}
-
-    fn next_deadline(&self) -> Option<Time> {
-        None
-    }
-
-    fn verified(&mut self, _accepted: bool, _now: Time, _out: &mut Outbox) {}
-
-    fn flush(&mut self, _out: &mut Outbox) {}
 }
