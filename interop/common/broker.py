@@ -40,9 +40,10 @@ class Broker:
         """Returns the seconds it took until the broker said `ready`."""
         begin = time.monotonic()
         command = [self.binary, "serve", "--data-dir", str(self.data_dir)]
-        for name in ["amqp", "stomp", "http"]:
-            command += [f"--{name}-listen", f"127.0.0.1:{self.ports.get(name, 0)}"]
-        command += ["--native-listen", "none", "--peer-listen", "none"]
+        known = subprocess.run([self.binary, "serve", "--help"], capture_output=True, text=True, check=True).stdout
+        for name in ["amqp", "stomp", "http", "native", "peer"]:
+            if f"--{name}-listen" in known:
+                command += [f"--{name}-listen", f"127.0.0.1:{self.ports.get(name, 0)}"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
