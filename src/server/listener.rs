@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{End, House, drive};
-use super::stand_in::{AmqpSession, amqp};
 use crate::broker::ConnectionId;
+use crate::sessions::amqp::{self, AmqpSession};
 use crate::sessions::{Facts, Session};
 
 /// After a failed accept, so that a lack of file descriptors does not become a busy loop.
@@ -42,7 +42,7 @@ impl Protocol {
 
 /// Settings of each protocol's sessions.
 pub(super) struct Sessions {
-    pub(super) amqp: amqp::Settings,
+    pub(super) amqp: Arc<amqp::Settings>,
 }
 
 /// What all listeners of a server share.

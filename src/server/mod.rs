@@ -23,7 +23,6 @@ mod release;
 mod shutdown;
 mod socket;
 #[doc(hidden)]
-pub mod stand_in;
 mod timer;
 mod watch;
 
@@ -48,17 +47,20 @@ use self::connection::{House, Limits};
 use self::listener::{Door, Listener, Sessions};
 use self::notice::Notice;
 use self::password::Verifier;
-use self::stand_in::{Options, Store, StoreError, amqp};
-use crate::broker::{Broker, Recovered, Settings, WireForm};
+use crate::broker::{Broker, NEUTRAL, Recovered, SERVER, Settings, WireForm};
 use crate::config::{Address, ByteSize, Config, Period, Share};
+use crate::sessions::amqp::{self, AMQP};
+use crate::store::{Options, Store, StoreError};
 
 /// Disks of any size are used until this little is free, unless the settings say otherwise.
 const DISK_FREE_MIN_MAX: u64 = 1 << 30;
+/// The session ends a slow login itself, in its protocol's words, before the socket is closed without any.
+const LOGIN_MARGIN_MS: u64 = 5000;
 /// What may come with a message besides its body, before it is understood.
 const INPUT_MARGIN: u64 = 1 << 20;
 
 /// Ways to store properties, one for each protocol.
-static FORMS: [&WireForm; 2] = [&crate::broker::NEUTRAL, &crate::sessions::amqp::AMQP];
+static FORMS: [&WireForm; 2] = [&NEUTRAL, &AMQP];
 
 /// A running broker with its listeners.
 pub struct Server {
@@ -132,9 +134,9 @@ impl Server {
         let house = House { requests, verifier, clock, limits: connection_limits(&config) };
         let door = Door {
             house,
-            sessions: Arc::new(Sessions { amqp: amqp_settings(&config) }),
+            sessions: Arc::new(Sessions { amqp: Arc::new(amqp_settings(&config)) }),
             permits: Arc::new(Semaphore::new(config.limits.connections_max as usize)),
-            next_id: Arc::new(AtomicU64::new(broker_task::HOUSE.0 + 1)),
+            next_id: Arc::new(AtomicU64::new(SERVER.0 + 1)),
             tasks: TaskTracker::new(),
             closed: CancellationToken::new(),
         };
@@ -210,7 +212,12 @@ fn broker_settings(config: &Config) -> Result<Settings, StartError> {
 }
 
 fn amqp_settings(config: &Config) -> amqp::Settings {
+    let seconds = config.amqp.heartbeat.0.as_secs();
     amqp::Settings {
+        channel_max: config.amqp.channels_max,
+        frame_max: config.amqp.frame_max.max(amqp::Settings::FRAME_MAX_MIN),
+        heartbeat: u16::try_from(seconds).unwrap_or(u16::MAX),
+        handshake_timeout_ms: config.limits.login_timeout.millis(),
         message_size_max: config.limits.message_size_max.0,
         ..amqp::Settings::default()
     }
@@ -218,7 +225,7 @@ fn amqp_settings(config: &Config) -> amqp::Settings {
 
 fn connection_limits(config: &Config) -> Limits {
     Limits {
-        login_timeout_ms: config.limits.login_timeout.millis(),
+        login_timeout_ms: config.limits.login_timeout.millis() + LOGIN_MARGIN_MS,
         write_stall_ms: config.limits.write_stall.millis(),
         input_max: usize_of(ByteSize(config.limits.message_size_max.0 + INPUT_MARGIN)),
         window_deliveries: config.limits.window_deliveries,
