@@ -51,15 +51,10 @@ impl Channel {
                 self.settle(delivery_tag, multiple, Outcome::Accepted, ids, line, out)
             }
             Method::BasicNack { delivery_tag, multiple, requeue } => {
-                let outcome = if requeue { Outcome::Released } else { Outcome::Rejected };
-                self.settle(delivery_tag, multiple, outcome, ids, line, out)
+                self.settle(delivery_tag, multiple, returned(requeue), ids, line, out)
             }
             Method::BasicReject { delivery_tag, requeue } => {
-                let outcome = match requeue {
-                    true => Outcome::Modified { delay_ms: None },
-                    false => Outcome::Rejected,
-                };
-                self.settle(delivery_tag, false, outcome, ids, line, out)
+                self.settle(delivery_tag, false, returned(requeue), ids, line, out)
             }
             Method::BasicQos { prefetch_size, prefetch_count, global } => {
                 self.qos(prefetch_size, prefetch_count, global, ids, line, out)
@@ -93,4 +88,9 @@ impl Channel {
             }
         }
     }
+}
+
+/// Both count as an attempt, as with quorum queues before 4.3: x-delivery-count is what applications look at.
+fn returned(requeue: bool) -> Outcome {
+    if requeue { Outcome::Modified { delay_ms: None } } else { Outcome::Rejected }
 }

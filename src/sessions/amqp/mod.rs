@@ -518,11 +518,6 @@ impl Session for AmqpSession {
                 }
                 self.resume(now, out);
             }
-            State::Open(open) => {
-                if let Err(fault) = open.renewal.verified(accepted, out) {
-                    self.fail(&fault, now, out);
-                }
-            }
             _ => {}
         }
         self.settle_beats(out.wire.len() > before, now);

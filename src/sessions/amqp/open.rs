@@ -172,9 +172,7 @@ impl Open {
         }
         match Method::decode(frame.payload).map_err(Fault::of_method)? {
             Method::ConnectionClose { .. } => return Ok(Flow::Leave),
-            Method::ConnectionUpdateSecret { new_secret, .. } => {
-                self.renewal.begin(&new_secret, &self.line, out)?;
-            }
+            Method::ConnectionUpdateSecret { .. } => self.renewal.begin(out)?,
             // Answers to what this side no longer waits for.
             Method::ConnectionCloseOk => {}
             method => {
@@ -301,7 +299,7 @@ impl Open {
         out: &mut Outbox,
     ) -> Result<(), Fault> {
         if channel.0 == 0 {
-            return self.renewal.reply(ticket, result, &self.line, out);
+            return self.renewal.reply(ticket, &result, out);
         }
         self.fences.retain(|fence| *fence != (channel, ticket));
         let Some(slot) = self.slots.get_mut(usize::from(channel.0)) else {

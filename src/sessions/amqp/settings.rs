@@ -43,7 +43,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            identity: Identity::pillarbox(),
+            identity: Identity::rabbitmq(),
             anonymous_user: None,
             channel_max: 2047,
             frame_max: 131_072,
@@ -80,7 +80,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The honest name, with a version that clients read as a RabbitMQ which has everything.
+    /// The own name, with a version that clients read as a RabbitMQ which has everything.
     pub fn pillarbox() -> Self {
         Self {
             product: "Pillarbox".into(),
@@ -92,9 +92,14 @@ impl Identity {
         }
     }
 
-    /// For clients that insist on RabbitMQ.
+    /// What client libraries branch on, so that they behave as with RabbitMQ; the other properties say who it is.
     pub fn rabbitmq() -> Self {
-        Self { product: "RabbitMQ".into(), version: "3.13.7".into(), ..Self::pillarbox() }
+        Self {
+            product: "RabbitMQ".into(),
+            version: "3.13.7".into(),
+            platform: concat!("Pillarbox ", env!("CARGO_PKG_VERSION")).into(),
+            ..Self::pillarbox()
+        }
     }
 
     /// The server-properties of connection.start.
