@@ -6,4 +6,5 @@ pub mod broker;
 pub mod config;
 pub mod server;
 pub mod sessions;
+pub mod store;
 pub mod telemetry;

@@ -14,11 +14,11 @@ use super::intake::{Batch, Input, Intake};
 use super::notice::Notice;
 use super::outbox::Outboxes;
 use super::release::Releases;
-use super::stand_in::StoreError;
 use super::timer::Timer;
 use crate::broker::{
     Broker, Command, ConnectionId, Effect, Epoch, Event, Fetch, SERVER, Time, Write,
 };
+use crate::store::StoreError;
 
 /// Larger batches of writes go to the committer also while it is busy.
 const COMMIT_BYTES_MAX: usize = 4 << 20;

@@ -23,7 +23,6 @@ mod release;
 mod shutdown;
 mod socket;
 #[doc(hidden)]
-pub mod stand_in;
 mod timer;
 mod watch;
 
@@ -48,10 +47,10 @@ use self::connection::{House, Limits};
 use self::listener::{Door, Listener, Sessions};
 use self::notice::Notice;
 use self::password::Verifier;
-use self::stand_in::{Options, Store, StoreError};
 use crate::broker::{Broker, NEUTRAL, Recovered, SERVER, Settings, WireForm};
 use crate::config::{Address, ByteSize, Config, Period, Share};
 use crate::sessions::amqp::{self, AMQP};
+use crate::store::{Options, Store, StoreError};
 
 /// Disks of any size are used until this little is free, unless the settings say otherwise.
 const DISK_FREE_MIN_MAX: u64 = 1 << 30;
@@ -169,7 +168,7 @@ async fn open_store(config: &Config) -> Result<(Store, Recovered), StartError> {
     let in_memory = config.store.in_memory;
     let opened = spawn_blocking(move || {
         if in_memory {
-            Store::memory(&FORMS, Options::default())
+            Store::memory(&FORMS)
         } else {
             Store::open(&directory, &FORMS, Options::default())
         }

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::Server;
 use super::notice::Notice;
-use super::stand_in::StoreError;
 use crate::config::Period;
+use crate::store::StoreError;
 
 /// What clients are told.
 const FAREWELL: &str = "broker shutting down";
