@@ -325,3 +325,6 @@ fn size(write: &Write) -> usize {
         _ => size_of::<Write>(),
     }
 }
+
+#[cfg(test)]
+mod tests;

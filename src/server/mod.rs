@@ -22,7 +22,6 @@ mod reader;
 mod release;
 mod shutdown;
 mod socket;
-#[doc(hidden)]
 mod timer;
 mod watch;
 
