@@ -97,5 +97,5 @@ def note_worker(name):
 @app.task(bind=True)
 def report_progress(self: Task):
     self.update_state(state="PROGRESS", meta={"done": 1})
-    time.sleep(1)
+    time.sleep(0.5)
     return "end"

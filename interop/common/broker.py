@@ -8,8 +8,10 @@ prints `port N`, and then answers `kill`, `stop` and `start` on standard input w
 import contextlib
 import os
 import queue
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,8 +31,8 @@ class Broker:
         self.binary = binary
         self.data_dir = data_dir
         self.process = None
-        # Listener name to port. Chosen by the first start, kept by every later one.
-        self.ports = {}
+        # Listener name to port, the same at every start.
+        self.ports = {name: free_port() for name in ["amqp", "stomp", "http"]}
 
     @property
     def url(self):
@@ -41,7 +43,7 @@ class Broker:
         begin = time.monotonic()
         command = [self.binary, "serve", "--data-dir", str(self.data_dir)]
         for name in ["amqp", "stomp", "http"]:
-            command += [f"--{name}-listen", f"127.0.0.1:{self.ports.get(name, 0)}"]
+            command += [f"--{name}-listen", f"127.0.0.1:{self.ports[name]}"]
         command += ["--native-listen", "none", "--peer-listen", "none"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -78,6 +80,19 @@ class Broker:
         except subprocess.TimeoutExpired:
             pass
         self.kill()
+
+
+def free_port():
+    """Below the range the system takes for outgoing connections: while the broker is down, a client that knocks
+    at its port could otherwise be given that very port and keep the broker from it."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 def pass_lines(stream, lines):
