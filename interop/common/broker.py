@@ -8,8 +8,10 @@ prints `port N`, and then answers `kill`, `stop` and `start` on standard input w
 import contextlib
 import os
 import queue
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,8 +31,8 @@ class Broker:
         self.binary = binary
         self.data_dir = data_dir
         self.process = None
-        # Listener name to port. Chosen by the first start, kept by every later one.
-        self.ports = {}
+        # Listener name to port, the same at every start.
+        self.ports = {name: free_port() for name in ["amqp", "stomp", "http"]}
 
     @property
     def url(self):
@@ -43,7 +45,7 @@ class Broker:
         known = subprocess.run([self.binary, "serve", "--help"], capture_output=True, text=True, check=True).stdout
         for name in ["amqp", "stomp", "http", "native", "peer"]:
             if f"--{name}-listen" in known:
-                command += [f"--{name}-listen", f"127.0.0.1:{self.ports.get(name, 0)}"]
+                command += [f"--{name}-listen", f"127.0.0.1:{self.ports[name]}"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -79,6 +81,19 @@ class Broker:
         except subprocess.TimeoutExpired:
             pass
         self.kill()
+
+
+def free_port():
+    """Below the range the system takes for outgoing connections: while the broker is down, a client that knocks
+    at its port could otherwise be given that very port and keep the broker from it."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 def pass_lines(stream, lines):

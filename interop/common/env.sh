@@ -1,6 +1,7 @@
 # Sourced by each `run`: installs packages into the folder's own work directory, once per change of its list.
 set -euo pipefail
 export NPM_CONFIG_FUND=false NPM_CONFIG_AUDIT=false NPM_CONFIG_UPDATE_NOTIFIER=false
+export CARGO_TARGET_DIR="$INTEROP_WORK/target"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 export PYTHONPATH="$INTEROP/common${PYTHONPATH:+:$PYTHONPATH}"
 export NODE_PATH="$INTEROP/common:$INTEROP_WORK/node_modules"
@@ -70,6 +71,23 @@ debian_source() {
         (cd "$archives" && "${apt[@]}" source --download-only "$1=$2" >&2)
     fi
     unpack "$archives"/*.orig.tar.*
+}
+
+# crate_source NAME VERSION: the same with a crate, through cargo's own cache; builds stay in the work directory.
+crate_source() {
+    local fetch="$INTEROP_WORK/fetch"
+    mkdir -p "$fetch/src"
+    touch "$fetch/src/lib.rs"
+    printf '[package]\nname = "fetch"\nedition = "2021"\n[dependencies]\n%s = "=%s"\n[workspace]\n' "$1" "$2" > "$fetch/Cargo.toml"
+    rm -rf "$INTEROP_WORK/source"
+    cargo metadata --quiet --format-version 1 --manifest-path "$fetch/Cargo.toml" |
+        python3 -c 'import json, sys
+for package in json.load(sys.stdin)["packages"]:
+    if package["name"] == sys.argv[1]:
+        print(package["manifest_path"].removesuffix("Cargo.toml"))' "$1" |
+        xargs -I {} cp -r {} "$INTEROP_WORK/source"
+    printf '\n[workspace]\n' >> "$INTEROP_WORK/source/Cargo.toml"
+    echo "$INTEROP_WORK/source"
 }
 
 unpack() {

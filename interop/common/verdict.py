@@ -76,10 +76,15 @@ def read_go(path):
 
 
 def read_libtest(path):
+    file = ""
     for line in path.read_text().splitlines():
-        if match := re.match(r"test (.+) \.\.\. (ok|FAILED|ignored)", line):
+        if match := re.match(r" +Running (?:unittests )?(\S+)\.rs ", line):
+            file = match[1]
+        elif match := re.match(r"test (.+) \.\.\. .*\b(ok|FAILED|ignored)$", line):
             verdict = {"ok": "ok", "FAILED": "FAIL", "ignored": "skip"}[match[2]]
-            yield verdict, match[1], match[2]
+            yield verdict, f"{file}: {match[1]}", match[2]
+        elif line.startswith("error: could not compile"):
+            yield "FAIL", file or "build", line
 
 
 READERS = {"junit": read_junit, "mocha": read_mocha, "go": read_go, "libtest": read_libtest}
