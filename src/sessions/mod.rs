@@ -3,6 +3,8 @@
 //! A session knows its protocol and the broker's words. It knows no socket, no clock and no disk.
 
 pub mod amqp;
+mod random;
+pub mod stomp;
 
 use bytes::BytesMut;
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use pillarbox_amqp::{Method, ShortString};
 
-use super::name::Random;
 use super::settings::Settings;
 use crate::broker::{ConsumerId, Name, Ticket};
 use crate::sessions::Outbox;
+use crate::sessions::random::Random;
 
 /// The open connection, seen from its channels.
 #[derive(Debug)]
