@@ -45,7 +45,7 @@ class Broker:
         known = subprocess.run([self.binary, "serve", "--help"], capture_output=True, text=True, check=True).stdout
         for name in ["amqp", "stomp", "http", "native", "peer"]:
             if f"--{name}-listen" in known:
-                command += [f"--{name}-listen", f"127.0.0.1:{self.ports[name]}"]
+                command += [f"--{name}-listen", f"127.0.0.1:{self.ports.get(name, 0)}"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
         )

@@ -47,7 +47,7 @@ use self::listener::{Door, Listener, Sessions};
 use self::notice::Notice;
 use self::password::Verifier;
 use crate::broker::{Broker, NEUTRAL, Recovered, SERVER, Settings, WireForm};
-use crate::config::{Address, ByteSize, Config, Period, Share};
+use crate::config::{Address, ByteSize, Config, Identity, Period, Share};
 use crate::sessions::amqp::{self, AMQP};
 use crate::store::{Options, Store, StoreError};
 
@@ -216,6 +216,10 @@ fn amqp_settings(config: &Config) -> amqp::Settings {
         channel_max: config.amqp.channels_max,
         frame_max: config.amqp.frame_max.max(amqp::Settings::FRAME_MAX_MIN),
         heartbeat: u16::try_from(seconds).unwrap_or(u16::MAX),
+        identity: match config.amqp.identity {
+            Identity::RabbitMq => amqp::Identity::rabbitmq(),
+            Identity::Pillarbox => amqp::Identity::pillarbox(),
+        },
         handshake_timeout_ms: config.limits.login_timeout.millis(),
         message_size_max: config.limits.message_size_max.0,
         ..amqp::Settings::default()
