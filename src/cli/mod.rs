@@ -1,5 +1,6 @@
 //! The command line: verbs, their flags, and exit codes.
 
+mod check;
 mod serve;
 
 use std::fmt::Display;
@@ -23,11 +24,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Serve(serve::Serve),
+    Check(check::Check),
 }
 
 pub(crate) fn run() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Serve(serve) => serve.run(),
+        Verb::Check(check) => check.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

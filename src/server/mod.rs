@@ -38,7 +38,7 @@ use tokio_util::task::TaskTracker;
 pub use self::fatal::STORE_FAILED;
 pub use self::listener::Protocol;
 pub use self::password::hash as hash_password;
-pub use self::shutdown::{StopError, stop_signal};
+pub use self::shutdown::{StopError, StopSignals};
 
 use self::broker_task::BrokerTask;
 use self::clock::Clock;
@@ -58,8 +58,8 @@ const LOGIN_MARGIN_MS: u64 = 5000;
 /// What may come with a message besides its body, before it is understood.
 const INPUT_MARGIN: u64 = 1 << 20;
 
-/// Ways to store properties, one for each protocol.
-static FORMS: [&WireForm; 2] = [&NEUTRAL, &AMQP];
+/// Every form that stored properties can have: the neutral one, and one for each protocol.
+pub static FORMS: [&WireForm; 2] = [&NEUTRAL, &AMQP];
 
 /// A running broker with its listeners.
 pub struct Server {
