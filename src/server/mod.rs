@@ -253,3 +253,6 @@ fn marks(config: &Config) -> watch::Marks {
 fn usize_of(size: ByteSize) -> usize {
     usize::try_from(size.0).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;
