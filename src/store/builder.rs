@@ -16,10 +16,13 @@ pub(super) struct Builder {
     transient: bool,
     records: Vec<u8>,
     entries: Vec<Entry>,
+    apart: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
+    /// Starts a chunk: others lie between it and what came before.
+    apart: bool,
     seq: u64,
     start: usize,
     end: usize,
@@ -40,7 +43,12 @@ pub(super) struct Built {
 
 impl Builder {
     pub(super) fn new(mailbox: u64, transient: bool) -> Self {
-        Self { mailbox, transient, records: Vec::new(), entries: Vec::new() }
+        Self { mailbox, transient, records: Vec::new(), entries: Vec::new(), apart: false }
+    }
+
+    /// The next record does not follow the last one: chunks of durable messages never overlap.
+    pub(super) fn part(&mut self) {
+        self.apart = true;
     }
 
     /// Takes the record that `put` writes; `of` says what it is.
@@ -54,6 +62,7 @@ impl Builder {
         let start = self.records.len();
         put(&mut self.records);
         self.entries.push(Entry {
+            apart: std::mem::take(&mut self.apart),
             seq: of.seq(),
             start,
             end: self.records.len(),
@@ -100,7 +109,7 @@ impl Builder {
             size += entry.end - entry.start;
             // A spilled message may come later to any hole.
             let gap = self.transient && entry.seq != self.entries[upto - 1].seq + 1;
-            if size > limit || gap || entry.seq - first.seq >= u64::from(SPAN_MAX) {
+            if size > limit || gap || entry.apart || entry.seq - first.seq >= u64::from(SPAN_MAX) {
                 break;
             }
             upto += 1;

@@ -19,7 +19,7 @@ use super::part::{VALUE_MAX, salt as part_salt};
 use super::reader::raw_slice;
 use super::record::{BigPlace, MESSAGE, REF, Record, Records};
 use super::shared::{Files, Shared};
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, Sparse};
 use super::tables::{self, guarded};
 
 /// What a round takes on.
@@ -141,8 +141,8 @@ impl Homer {
         snapshot: &Snapshot,
     ) -> Result<(Vec<Built>, Vec<(u64, u64)>), StoreError> {
         let mut survivors = Vec::new();
-        for (id, extent) in &snapshot.sparse {
-            survivors.push(survivors_of(files, *id, extent)?);
+        for Sparse { mailbox, extent, .. } in &snapshot.sparse {
+            survivors.push(survivors_of(files, *mailbox, extent)?);
         }
         delete(transaction, snapshot)?;
         let mut round = Round {
@@ -159,8 +159,14 @@ impl Homer {
             big_placed: HashMap::new(),
             lost: Vec::new(),
         };
-        for ((id, extent), chunk) in snapshot.sparse.iter().zip(&survivors) {
-            round.keep(*id, extent, chunk)?;
+        for (sparse, chunk) in snapshot.sparse.iter().zip(&survivors) {
+            if !sparse.joined {
+                round.part(sparse.mailbox);
+            }
+            round.keep(sparse.mailbox, &sparse.extent, chunk)?;
+        }
+        for sparse in &snapshot.sparse {
+            round.part(sparse.mailbox);
         }
         for extents in snapshot.extents.chunk_by(|a, b| a.1.place == b.1.place) {
             guarded(|| round.move_part(extents))?;
@@ -209,8 +215,11 @@ impl Homer {
         let target = snapshot.target.last_part;
         let sparse = snapshot.sparse_keys();
         let mut by_mailbox: BTreeMap<u64, Vec<Built>> = BTreeMap::new();
-        for (id, _) in snapshot.extents.iter().chain(&snapshot.sparse) {
+        for (id, _) in &snapshot.extents {
             by_mailbox.entry(*id).or_default();
+        }
+        for sparse in &snapshot.sparse {
+            by_mailbox.entry(sparse.mailbox).or_default();
         }
         for chunk in built {
             by_mailbox.entry(chunk.key.0).or_default().push(chunk);
@@ -395,6 +404,15 @@ fn part(
 }
 
 impl Round<'_> {
+    /// What comes next from this mailbox does not follow what came before.
+    fn part(&mut self, id: u64) {
+        for transient in [false, true] {
+            if let Some(builder) = self.builders.get_mut(&(id, transient)) {
+                builder.part();
+            }
+        }
+    }
+
     /// What lives in a sparse chunk.
     fn keep(&mut self, id: u64, extent: &Extent, chunk: &[u8]) -> Result<(), StoreError> {
         let records = Records::new(chunk, CHUNK_HEAD.min(chunk.len()), chunk_salt(id)).flatten();

@@ -26,7 +26,15 @@ pub(super) struct Snapshot {
     /// Chunks that hold nothing any more.
     pub(super) spent: Vec<Key>,
     /// Chunks that hold little: their messages move together.
-    pub(super) sparse: Vec<(u64, Extent)>,
+    pub(super) sparse: Vec<Sparse>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Sparse {
+    pub(super) mailbox: u64,
+    pub(super) extent: Extent,
+    /// The chunk before it is sparse too.
+    pub(super) joined: bool,
 }
 
 /// Chunks rewritten in one round at most.
@@ -66,6 +74,7 @@ impl Snapshot {
         mailbox.touched = false;
         self.mailboxes.push((id, mailbox.next, mailbox.mark));
         let mut later = false;
+        let mut joined = false;
         for extent in &mut mailbox.extents {
             if extent.count == 0 {
                 continue;
@@ -77,13 +86,17 @@ impl Snapshot {
                     later = true;
                 }
             } else if is_sparse(extent) && self.sparse.len() < SPARSE_MAX {
-                self.sparse.push((id, extent.clone()));
                 extent.changed = false;
+                let extent = extent.clone();
+                self.sparse.push(Sparse { mailbox: id, extent, joined });
+                joined = true;
+                continue;
             } else if extent.changed {
                 extent.changed = false;
                 let key = (id, extent.place);
                 self.live_rows.push((key, live_row(key, extent)));
             }
+            joined = false;
         }
         let spent = std::mem::take(&mut mailbox.spent);
         let (mut shared, mut big) = (Vec::new(), Vec::new());
@@ -104,6 +117,6 @@ impl Snapshot {
     }
 
     pub(super) fn sparse_keys(&self) -> BTreeSet<Key> {
-        self.sparse.iter().map(|(id, extent)| (*id, extent.place)).collect()
+        self.sparse.iter().map(|it| (it.mailbox, it.extent.place)).collect()
     }
 }
