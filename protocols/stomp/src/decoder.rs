@@ -121,44 +121,22 @@ impl<C: FrameCommand> FrameDecoder<C> {
                         self.stage = Stage::Command;
                         return Ok(None);
                     };
-                    self.stage = Stage::Headers {
-                        command,
-                        headers: Headers::new(),
-                    };
+                    self.stage = Stage::Headers { command, headers: Headers::new() };
                 }
-                Stage::Headers {
-                    command,
-                    mut headers,
-                } => {
+                Stage::Headers { command, mut headers } => {
                     if !self.read_headers(input, command, &mut headers)? {
                         self.stage = Stage::Headers { command, headers };
                         return Ok(None);
                     }
                     let length = self.settle_headers(command, &mut headers)?;
-                    self.stage = Stage::Body {
-                        command,
-                        headers,
-                        length,
-                    };
+                    self.stage = Stage::Body { command, headers, length };
                 }
-                Stage::Body {
-                    command,
-                    headers,
-                    length,
-                } => {
+                Stage::Body { command, headers, length } => {
                     let Some(body) = self.read_body(input, length)? else {
-                        self.stage = Stage::Body {
-                            command,
-                            headers,
-                            length,
-                        };
+                        self.stage = Stage::Body { command, headers, length };
                         return Ok(None);
                     };
-                    return Ok(Some(Input::Frame(Frame {
-                        command,
-                        headers,
-                        body,
-                    })));
+                    return Ok(Some(Input::Frame(Frame { command, headers, body })));
                 }
             }
         }
@@ -183,20 +161,10 @@ impl<C: FrameCommand> FrameDecoder<C> {
     }
 
     fn read_command(&mut self, input: &mut BytesMut) -> Result<Option<C>, StompError> {
-        let Limits {
-            command_size_max: max,
-            frame_size_max,
-            ..
-        } = self.limits;
+        let Limits { command_size_max: max, frame_size_max, .. } = self.limits;
         let bounds = [
             Bound::on_line(max, StompError::CommandTooLong { max }),
-            Bound::on_block(
-                frame_size_max,
-                0,
-                StompError::FrameTooLarge {
-                    max: frame_size_max,
-                },
-            ),
+            Bound::on_block(frame_size_max, 0, StompError::FrameTooLarge { max: frame_size_max }),
         ];
         let Some(end) = self.scan.line_end(input, bounds)? else {
             return Ok(None);
@@ -235,9 +203,7 @@ impl<C: FrameCommand> FrameDecoder<C> {
             let max = limits.frame_size_max;
             let frame_bound =
                 Bound::on_block(max, self.frame_size, StompError::FrameTooLarge { max });
-            let Some(end) = self
-                .scan
-                .line_end(rest, [line_bound, block_bound, frame_bound])?
+            let Some(end) = self.scan.line_end(rest, [line_bound, block_bound, frame_bound])?
             else {
                 break false;
             };

@@ -23,10 +23,7 @@ impl Default for Encoder {
 
 impl Encoder {
     pub fn new(version: Version) -> Self {
-        Self {
-            version,
-            line_feed_after_frame: true,
-        }
+        Self { version, line_feed_after_frame: true }
     }
 
     /// Begins a frame; headers are then written as they are known.

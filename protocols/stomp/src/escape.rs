@@ -73,9 +73,6 @@ mod tests {
     #[case("\\ö")]
     #[case("\\N")]
     fn undefined_escape_is_refused(#[case] text: &str) {
-        assert_eq!(
-            unescape(text, &mut String::new()),
-            Err(StompError::UndefinedEscape)
-        );
+        assert_eq!(unescape(text, &mut String::new()), Err(StompError::UndefinedEscape));
     }
 }

@@ -29,14 +29,11 @@ impl Headers {
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter()
-            .find_map(|(found, value)| (found == name).then_some(value))
+        self.iter().find_map(|(found, value)| (found == name).then_some(value))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.entries
-            .iter()
-            .map(|entry| (&self.text[entry.name.clone()], self.value(entry)))
+        self.entries.iter().map(|entry| (&self.text[entry.name.clone()], self.value(entry)))
     }
 
     pub fn len(&self) -> usize {
@@ -139,10 +136,7 @@ impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Headers {
             headers.text.push_str(name.as_ref());
             let middle = headers.text.len();
             headers.text.push_str(value.as_ref());
-            headers.entries.push(Entry {
-                name: start..middle,
-                value: middle..headers.text.len(),
-            });
+            headers.entries.push(Entry { name: start..middle, value: middle..headers.text.len() });
         }
         headers
     }
@@ -174,10 +168,7 @@ mod tests {
     #[test]
     fn passcode_is_not_shown() {
         let headers = Headers::from_iter([("login", "ada"), ("passcode", "secret")]);
-        assert_eq!(
-            format!("{headers:?}"),
-            r#"{"login": "ada", "passcode": "…"}"#
-        );
+        assert_eq!(format!("{headers:?}"), r#"{"login": "ada", "passcode": "…"}"#);
     }
 
     #[test]

@@ -28,10 +28,7 @@ impl Scan {
             counted > bound.crossed_at
         };
         // The bound that was crossed first, so that the answer is the same however the input is cut.
-        let first = bounds
-            .into_iter()
-            .filter(crossed)
-            .min_by_key(|bound| bound.crossed_at);
+        let first = bounds.into_iter().filter(crossed).min_by_key(|bound| bound.crossed_at);
         if let Some(bound) = first {
             return Err(bound.error);
         }
@@ -74,18 +71,10 @@ pub(crate) struct Bound {
 
 impl Bound {
     pub(crate) fn on_line(max: usize, error: StompError) -> Self {
-        Self {
-            crossed_at: max,
-            counts_end: false,
-            error,
-        }
+        Self { crossed_at: max, counts_end: false, error }
     }
 
     pub(crate) fn on_block(max: usize, consumed: usize, error: StompError) -> Self {
-        Self {
-            crossed_at: max.saturating_sub(consumed),
-            counts_end: true,
-            error,
-        }
+        Self { crossed_at: max.saturating_sub(consumed), counts_end: true, error }
     }
 }

@@ -48,10 +48,7 @@ pub fn negotiate_version(accept_version: Option<&str>) -> Option<Version> {
     let Some(offered) = accept_version else {
         return Some(Version::V10);
     };
-    offered
-        .split(',')
-        .filter_map(|name| Version::parse(name.trim()))
-        .max()
+    offered.split(',').filter_map(|name| Version::parse(name.trim())).max()
 }
 
 #[cfg(test)]
@@ -80,9 +77,6 @@ mod tests {
     #[test]
     fn supported_lists_every_version() {
         let all: Vec<_> = Version::SUPPORTED.split(',').map(Version::parse).collect();
-        assert_eq!(
-            all,
-            [Some(Version::V10), Some(Version::V11), Some(Version::V12)]
-        );
+        assert_eq!(all, [Some(Version::V10), Some(Version::V11), Some(Version::V12)]);
     }
 }

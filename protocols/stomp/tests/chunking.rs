@@ -49,12 +49,7 @@ fn hear<'a>(version: Version, pieces: impl IntoIterator<Item = &'a [u8]>) -> Hea
     let heart_beats = decoder.heart_beats();
     // Where an error leaves the input is not promised.
     let left = if error.is_some() { 0 } else { input.len() };
-    Heard {
-        frames,
-        heart_beats,
-        error,
-        left,
-    }
+    Heard { frames, heart_beats, error, left }
 }
 
 fn any_version() -> impl Strategy<Value = Version> {
@@ -109,11 +104,7 @@ fn headers(text: &'static str) -> impl Strategy<Value = Vec<(String, String)>> {
 /// What arrives of `sent`: the first of each name, and the length of the body.
 fn expected_headers(sent: &[(String, String)], body: &[u8]) -> Headers {
     let length = (!body.is_empty()).then(|| ("content-length".to_owned(), body.len().to_string()));
-    sent.iter()
-        .filter(|(name, _)| name != "content-length")
-        .cloned()
-        .chain(length)
-        .collect()
+    sent.iter().filter(|(name, _)| name != "content-length").cloned().chain(length).collect()
 }
 
 proptest! {

@@ -12,10 +12,7 @@ fn only_frame<C: FrameCommand>(mut decoder: FrameDecoder<C>, wire: &str) -> Fram
     let Ok(Some(Input::Frame(frame))) = decoder.decode(&mut input) else {
         panic!("no frame in {wire:?}");
     };
-    assert!(matches!(
-        decoder.decode(&mut input),
-        Ok(None | Some(Input::HeartBeat))
-    ));
+    assert!(matches!(decoder.decode(&mut input), Ok(None | Some(Input::HeartBeat))));
     assert_eq!(input, "");
     frame
 }
@@ -27,11 +24,7 @@ fn decoder<C: FrameCommand>(version: Version) -> FrameDecoder<C> {
 }
 
 fn frame<C>(command: C, headers: &[(&str, &str)], body: &'static str) -> Frame<C> {
-    Frame {
-        command,
-        headers: headers.iter().copied().collect(),
-        body: body.into(),
-    }
+    Frame { command, headers: headers.iter().copied().collect(), body: body.into() }
 }
 
 /// What the encoder writes is also what the decoder reads.
@@ -94,10 +87,7 @@ fn server_frame_both_ways(
     let dropped =
         Encoder::new(version).encode_frame(&mut out, command, headers.iter().copied(), b"");
     assert_eq!((out, dropped), (BytesMut::from(wire), 0));
-    assert_eq!(
-        only_frame(decoder(version), wire),
-        frame(command, headers, "")
-    );
+    assert_eq!(only_frame(decoder(version), wire), frame(command, headers, ""));
 }
 
 /// What others may send and the encoder does not.
@@ -158,15 +148,10 @@ fn message_has_a_length_and_its_nul_a_line_feed_only_on_request() {
     let dropped = encoder.encode_message(&mut out, [("destination", "/queue/a")], b"a\0b");
     encoder.encode_heart_beat(&mut out);
     assert_eq!(dropped, 0);
-    assert_eq!(
-        out,
-        "MESSAGE\ndestination:/queue/a\ncontent-length:3\n\na\0b\0\n"
-    );
+    assert_eq!(out, "MESSAGE\ndestination:/queue/a\ncontent-length:3\n\na\0b\0\n");
 
-    let message = only_frame(
-        ServerFrameDecoder::new(Limits::default()),
-        str::from_utf8(&out).unwrap(),
-    );
+    let message =
+        only_frame(ServerFrameDecoder::new(Limits::default()), str::from_utf8(&out).unwrap());
     assert_eq!(message.body, "a\0b".as_bytes());
 }
 
@@ -200,10 +185,7 @@ fn header_that_cannot_be_carried_is_dropped(
 ) {
     let mut out = BytesMut::new();
     let headers = [("before", "1"), (name, value), ("after", "2")];
-    assert_eq!(
-        Encoder::new(version).encode_frame(&mut out, command, headers, b""),
-        1
-    );
+    assert_eq!(Encoder::new(version).encode_frame(&mut out, command, headers, b""), 1);
     assert_eq!(
         only_frame(decoder(version), str::from_utf8(&out).unwrap()),
         frame(command, &[("before", "1"), ("after", "2")], "")

@@ -5,10 +5,7 @@ use pillarbox_stomp::{Decoder, Input, Limits, StompError, Version, negotiate_ver
 use rstest::rstest;
 
 fn limits() -> Limits {
-    Limits {
-        frame_size_max: 1024 * 1024,
-        ..Limits::default()
-    }
+    Limits { frame_size_max: 1024 * 1024, ..Limits::default() }
 }
 
 /// The error that `wire` ends in, and how many bytes it took, at `step` bytes at a time.
@@ -72,10 +69,7 @@ fn assert_refused(limits: Limits, version: Version, wire: &[u8], expected: &Stom
 #[case::s7_plus("SEND\ncontent-length:+5\n\nabcde\0", StompError::InvalidContentLength)]
 #[case::s7_blank_after("SEND\ncontent-length:5 \n\nabcde\0", StompError::InvalidContentLength)]
 #[case::s7_letter("SEND\ncontent-length:5x\n\nabcde\0", StompError::InvalidContentLength)]
-#[case::s7_hex(
-    "SEND\ncontent-length:0x5\n\nabcde\0",
-    StompError::InvalidContentLength
-)]
+#[case::s7_hex("SEND\ncontent-length:0x5\n\nabcde\0", StompError::InvalidContentLength)]
 #[case::s7_empty("SEND\ncontent-length:\n\n\0", StompError::InvalidContentLength)]
 #[case::s7_digits("SEND\ncontent-length:٥\n\nabcde\0", StompError::InvalidContentLength)]
 #[case::s7_31_bits("SEND\ncontent-length:2147483648\n\n", StompError::FrameTooLarge { max: limits().frame_size_max })]
@@ -122,10 +116,7 @@ fn endless_part_is_refused_at_its_limit(
 ) {
     let mut wire = start.as_bytes().to_vec();
     wire.resize(16 * 1024 * 1024, filler);
-    assert_eq!(
-        refusal(limits(), Version::V12, &wire, 1),
-        (expected.clone(), start.len() + taken)
-    );
+    assert_eq!(refusal(limits(), Version::V12, &wire, 1), (expected.clone(), start.len() + taken));
     assert_refused(limits(), Version::V12, &wire, &expected);
 }
 
@@ -145,17 +136,13 @@ fn endless_header_block_is_refused_at_its_limit() {
 #[rstest]
 fn too_many_headers_are_refused(#[values("a", "n{}")] name: &str) {
     let headers = |count: usize| {
-        let lines: String = (0..count)
-            .map(|n| format!("{}:b\n", name.replace("{}", &n.to_string())))
-            .collect();
+        let lines: String =
+            (0..count).map(|n| format!("{}:b\n", name.replace("{}", &n.to_string()))).collect();
         format!("SEND\n{lines}\n\0")
     };
     let mut decoder = Decoder::new(limits());
     let mut input = BytesMut::from(headers(100).as_str());
-    assert!(matches!(
-        decoder.decode(&mut input),
-        Ok(Some(Input::Frame(_)))
-    ));
+    assert!(matches!(decoder.decode(&mut input), Ok(Some(Input::Frame(_)))));
     let expected = StompError::TooManyHeaders { max: 100 };
     assert_refused(limits(), Version::V12, headers(101).as_bytes(), &expected);
 }
@@ -171,12 +158,8 @@ fn first_limit_crossed_answers(
     #[case] frame_size_max: usize,
     #[case] expected: StompError,
 ) {
-    let limits = Limits {
-        header_line_size_max,
-        header_block_size_max,
-        frame_size_max,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { header_line_size_max, header_block_size_max, frame_size_max, ..Limits::default() };
     let wire = format!("SEND\na:{}\n\n\0", "x".repeat(50));
     assert_refused(limits, Version::V12, wire.as_bytes(), &expected);
 }
@@ -186,10 +169,7 @@ fn first_limit_crossed_answers(
 #[case::searched("SEND\n\nabcd\0")]
 #[case::empty("SEND\na:b\n\n\0")]
 fn frame_of_exactly_the_limit_passes(#[case] wire: &str) {
-    let limits = |max| Limits {
-        frame_size_max: max,
-        ..Limits::default()
-    };
+    let limits = |max| Limits { frame_size_max: max, ..Limits::default() };
     let size = wire.len() - 1;
     let mut decoder = Decoder::new(limits(size));
     let decoded = decoder.decode(&mut BytesMut::from(wire));
@@ -224,10 +204,7 @@ fn frame_limit_is_raised_in_mid_frame() {
     input.extend_from_slice(&[b'x'; 100 * 1024]);
     assert_eq!(decoder.decode(&mut input), Ok(None));
     input.extend_from_slice(b"\0");
-    assert!(matches!(
-        decoder.decode(&mut input),
-        Ok(Some(Input::Frame(_)))
-    ));
+    assert!(matches!(decoder.decode(&mut input), Ok(Some(Input::Frame(_)))));
 }
 
 /// S16.
@@ -251,9 +228,6 @@ fn million_line_feeds_are_one_event_and_counted() {
 fn nothing_behind_a_frame_is_parsed() {
     let mut decoder = Decoder::new(limits());
     let mut input = BytesMut::from("CONNECT\n\n\0GARBAGE\n");
-    assert!(matches!(
-        decoder.decode(&mut input),
-        Ok(Some(Input::Frame(_)))
-    ));
+    assert!(matches!(decoder.decode(&mut input), Ok(Some(Input::Frame(_)))));
     assert_eq!(input, "GARBAGE\n");
 }
