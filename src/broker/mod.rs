@@ -26,6 +26,7 @@ mod neutral;
 mod publish;
 mod refusal;
 pub mod routing;
+pub mod selector;
 mod settings;
 mod topology;
 mod turn;

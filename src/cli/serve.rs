@@ -1,0 +1,88 @@
+//! `pillarbox serve`: runs a broker until it is told to stop.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use clap::Args;
+use pillarbox::config::Config;
+use pillarbox::server::{Server, stop_signal};
+use pillarbox::telemetry;
+use tokio::runtime::{Builder, Runtime};
+
+use super::Failure;
+
+/// Start a broker. Prints a line for each listener once it accepts, and `ready` last.
+#[derive(Args)]
+pub(super) struct Serve {
+    /// Read settings from this TOML file
+    #[arg(long, value_name = "FILE", env = "PILLARBOX_CONFIG")]
+    config: Option<PathBuf>,
+    /// Keep data in this directory [default: ./pillarbox-data]
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<String>,
+    /// Accept AMQP 0-9-1 here; port 0 picks a free one, `none` switches it off [default: 127.0.0.1:5672]
+    #[arg(long, value_name = "ADDR:PORT")]
+    amqp_listen: Option<String>,
+    /// Log at this level: error, warn, info, debug, trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let config = self.settings()?;
+        telemetry::start(&config.log.level).map_err(Failure::wrong)?;
+        let runtime = runtime(config.runtime.workers).map_err(Failure::failed)?;
+        // The broker shares a worker with its connections; this thread only waits.
+        let outcome = runtime.block_on(async { runtime.spawn(serve(config)).await });
+        outcome.map_err(Failure::failed)?
+    }
+
+    fn settings(self) -> Result<Config, Failure> {
+        let flags = [
+            ("data-dir", "store.directory", self.data_dir),
+            ("amqp-listen", "listen.amqp", self.amqp_listen),
+            ("log", "log.level", self.log),
+        ];
+        let flags = flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?)));
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Config::load(self.config.as_deref(), environment, flags).map_err(Failure::wrong)
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let server = Server::start(config).await.map_err(Failure::failed)?;
+    announce(&server).map_err(Failure::failed)?;
+    let signal = stop_signal().await.map_err(Failure::failed)?;
+    tracing::info!("{signal}: stopping");
+    tokio::select! {
+        biased;
+        stopped = server.stop() => stopped.map_err(Failure::failed)?,
+        _ = stop_signal() => return Err(Failure::failed("stopped at once by a second signal")),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn announce(server: &Server) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for (protocol, address) in server.addresses() {
+        writeln!(out, "listening {} {address}", protocol.name())?;
+    }
+    writeln!(out, "ready")?;
+    out.flush()
+}
+
+fn runtime(workers: u16) -> io::Result<Runtime> {
+    let workers = match workers {
+        0 => match available_parallelism().map_or(1, usize::from) {
+            0..=2 => 1,
+            cores => (cores - 1).min(8),
+        },
+        chosen => chosen.into(),
+    };
+    Builder::new_multi_thread().worker_threads(workers).thread_name("worker").enable_all().build()
+}
