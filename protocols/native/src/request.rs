@@ -464,3 +464,16 @@ impl<'a> Undefine<'a> {
         });
     }
 }
+
+/// Writes a change of a subscription's credit.
+pub fn encode_credit(id: u32, subscription: u16, credit: u32, out: &mut BytesMut) {
+    write_frame(Kind::Credit, 0, id, out, |out| {
+        out.put_u16_le(subscription);
+        out.put_u32_le(credit);
+    });
+}
+
+/// Writes a purge.
+pub fn encode_purge(id: u32, mailbox: &str, out: &mut BytesMut) {
+    write_frame(Kind::PurgeMailbox, 0, id, out, |out| put_short(mailbox.as_bytes(), out));
+}
