@@ -24,6 +24,9 @@ pub(super) struct Serve {
     /// Accept AMQP 0-9-1 here; port 0 picks a free one, `none` switches it off [default: 127.0.0.1:5672]
     #[arg(long, value_name = "ADDR:PORT")]
     amqp_listen: Option<String>,
+    /// Accept the native protocol here [default: 127.0.0.1:8475]
+    #[arg(long, value_name = "ADDR:PORT")]
+    native_listen: Option<String>,
     /// Log at this level: error, warn, info, debug, trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -43,6 +46,7 @@ impl Serve {
         let flags = [
             ("data-dir", "store.directory", self.data_dir),
             ("amqp-listen", "listen.amqp", self.amqp_listen),
+            ("native-listen", "listen.native", self.native_listen),
             ("log", "log.level", self.log),
         ];
         let flags = flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?)));

@@ -88,6 +88,8 @@ sections! {
     listen: Listen {
         /// AMQP 0-9-1 without TLS.
         amqp: Address = Address::local(5672),
+        /// The native protocol without TLS.
+        native: Address = Address::local(8475),
     }
 
     /// The first administrator, defined while nobody but `guest` is known.

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{End, House, drive};
 use super::stand_in::{AmqpSession, amqp};
 use crate::broker::ConnectionId;
+use crate::sessions::native::{self, NativeSession};
 use crate::sessions::{Facts, Session};
 
 /// After a failed accept, so that a lack of file descriptors does not become a busy loop.
@@ -24,18 +25,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Amqp,
+    Native,
 }
 
 impl Protocol {
     pub fn name(self) -> &'static str {
         match self {
             Self::Amqp => "amqp",
+            Self::Native => "native",
         }
     }
 
     fn session(self, facts: Facts, sessions: &Sessions) -> Box<dyn Session> {
         match self {
             Self::Amqp => Box::new(AmqpSession::new(facts, sessions.amqp.clone())),
+            Self::Native => Box::new(NativeSession::new(facts, sessions.native.clone())),
         }
     }
 }
@@ -43,6 +47,7 @@ impl Protocol {
 /// Settings of each protocol's sessions.
 pub(super) struct Sessions {
     pub(super) amqp: amqp::Settings,
+    pub(super) native: Arc<native::Settings>,
 }
 
 /// What all listeners of a server share.

@@ -51,6 +51,7 @@ use self::password::Verifier;
 use self::stand_in::{Options, Store, StoreError, amqp};
 use crate::broker::{Broker, Recovered, Settings, WireForm};
 use crate::config::{Address, ByteSize, Config, Period, Share};
+use crate::sessions::native;
 
 /// Disks of any size are used until this little is free, unless the settings say otherwise.
 const DISK_FREE_MIN_MAX: u64 = 1 << 30;
@@ -132,7 +133,10 @@ impl Server {
         let house = House { requests, verifier, clock, limits: connection_limits(&config) };
         let door = Door {
             house,
-            sessions: Arc::new(Sessions { amqp: amqp_settings(&config) }),
+            sessions: Arc::new(Sessions {
+                amqp: amqp_settings(&config),
+                native: Arc::new(native_settings(&config)),
+            }),
             permits: Arc::new(Semaphore::new(config.limits.connections_max as usize)),
             next_id: Arc::new(AtomicU64::new(broker_task::HOUSE.0 + 1)),
             tasks: TaskTracker::new(),
@@ -157,7 +161,12 @@ impl Server {
     }
 
     pub fn amqp_address(&self) -> Option<SocketAddr> {
-        self.addresses.iter().find(|(it, _)| *it == Protocol::Amqp).map(|(_, address)| *address)
+        self.address(Protocol::Amqp)
+    }
+
+    /// Where a protocol is spoken, if it is.
+    pub fn address(&self, protocol: Protocol) -> Option<SocketAddr> {
+        self.addresses.iter().find(|(it, _)| *it == protocol).map(|(_, address)| *address)
     }
 }
 
@@ -183,7 +192,8 @@ async fn open_store(config: &Config) -> Result<(Store, Recovered), StartError> {
 /// Takes the addresses before anything else is started, so that a port in use costs nothing.
 async fn bind(config: &Config, recovered: &Recovered) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
-    for (protocol, address) in [(Protocol::Amqp, config.listen.amqp)] {
+    let listen = &config.listen;
+    for (protocol, address) in [(Protocol::Amqp, listen.amqp), (Protocol::Native, listen.native)] {
         let name = protocol.name();
         if let Address::At(at) = address {
             if address.is_open() && !first_user::reachable(&config.login, recovered) {
@@ -214,6 +224,14 @@ fn amqp_settings(config: &Config) -> amqp::Settings {
         message_size_max: config.limits.message_size_max.0,
         ..amqp::Settings::default()
     }
+}
+
+fn native_settings(config: &Config) -> native::Settings {
+    let message_size_max = config.limits.message_size_max.0;
+    // A whole frame has to fit into what is buffered of a connection.
+    let frame_size_max = message_size_max + INPUT_MARGIN - 4;
+    let frame_size_max = u32::try_from(frame_size_max).unwrap_or(u32::MAX);
+    native::Settings { message_size_max, frame_size_max, ..native::Settings::default() }
 }
 
 fn connection_limits(config: &Config) -> Limits {
