@@ -31,6 +31,9 @@ pub(super) struct Serve {
     /// Accept HTTP and websockets here [default: 127.0.0.1:15672]
     #[arg(long, value_name = "ADDR:PORT")]
     http_listen: Option<String>,
+    /// Accept the native protocol here [default: 127.0.0.1:8475]
+    #[arg(long, value_name = "ADDR:PORT")]
+    native_listen: Option<String>,
     /// Log at this level: error, warn, info, debug, trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -53,6 +56,7 @@ impl Serve {
             ("amqp-listen", "listen.amqp", self.amqp_listen),
             ("stomp-listen", "listen.stomp", self.stomp_listen),
             ("http-listen", "listen.http", self.http_listen),
+            ("native-listen", "listen.native", self.native_listen),
             ("log", "log.level", self.log),
         ];
         let flags = flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?)));

@@ -92,6 +92,8 @@ sections! {
         stomp: Address = Address::local(61613),
         /// HTTP without TLS: STOMP over websockets at `/ws`, and an example page at `/examples/stomp`.
         http: Address = Address::local(15672),
+        /// The native protocol without TLS.
+        native: Address = Address::local(8475),
     }
 
     /// The first administrator, defined while nobody but `guest` is known.

@@ -17,6 +17,7 @@ use super::connection::{End, House, drive};
 use super::http;
 use crate::broker::ConnectionId;
 use crate::sessions::amqp::{self, AmqpSession};
+use crate::sessions::native::{self, NativeSession};
 use crate::sessions::stomp::{self, StompSession};
 use crate::sessions::{Facts, Session};
 
@@ -30,6 +31,7 @@ pub enum Protocol {
     Stomp,
     /// Requests and answers; a websocket becomes a connection of its own.
     Http,
+    Native,
 }
 
 impl Protocol {
@@ -38,6 +40,7 @@ impl Protocol {
             Self::Amqp => "amqp",
             Self::Stomp => "stomp",
             Self::Http => "http",
+            Self::Native => "native",
         }
     }
 }
@@ -46,6 +49,7 @@ impl Protocol {
 pub(super) struct Sessions {
     pub(super) amqp: Arc<amqp::Settings>,
     pub(super) stomp: Arc<stomp::Settings>,
+    pub(super) native: Arc<native::Settings>,
 }
 
 /// What all listeners of a server share.
@@ -119,6 +123,9 @@ impl Listener {
                 |facts, sessions| Box::new(AmqpSession::new(facts, sessions.amqp.clone()))
             }
             Protocol::Stomp => stomp_session,
+            Protocol::Native => {
+                |facts, sessions| Box::new(NativeSession::new(facts, sessions.native.clone()))
+            }
             Protocol::Http => {
                 door.tasks.spawn(http::serve(socket, ends, permit, door.clone()));
                 return;

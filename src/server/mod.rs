@@ -51,7 +51,7 @@ use self::password::Verifier;
 use crate::broker::{Broker, NEUTRAL, Recovered, SERVER, Settings, WireForm};
 use crate::config::{Address, ByteSize, Config, Identity, Period, Share};
 use crate::sessions::amqp::{self, AMQP};
-use crate::sessions::stomp;
+use crate::sessions::{native, stomp};
 use crate::store::{Options, Store, StoreError};
 
 /// Disks of any size are used until this little is free, unless the settings say otherwise.
@@ -139,6 +139,7 @@ impl Server {
             sessions: Arc::new(Sessions {
                 amqp: Arc::new(amqp_settings(&config)),
                 stomp: Arc::new(stomp_settings(&config)),
+                native: Arc::new(native_settings(&config)),
             }),
             http: Arc::new(http_settings(&config)),
             permits: Arc::new(Semaphore::new(config.limits.connections_max as usize)),
@@ -168,6 +169,7 @@ impl Server {
         self.address(Protocol::Amqp)
     }
 
+    /// Where a protocol is spoken, if it is.
     pub fn address(&self, protocol: Protocol) -> Option<SocketAddr> {
         self.addresses.iter().find(|(it, _)| *it == protocol).map(|(_, address)| *address)
     }
@@ -199,6 +201,7 @@ async fn bind(config: &Config, recovered: &Recovered) -> Result<Vec<Listener>, S
         (Protocol::Amqp, config.listen.amqp),
         (Protocol::Stomp, config.listen.stomp),
         (Protocol::Http, config.listen.http),
+        (Protocol::Native, config.listen.native),
     ] {
         let name = protocol.name();
         if let Address::At(at) = address {
@@ -265,6 +268,14 @@ fn http_settings(config: &Config) -> http::Settings {
 fn listed(text: &str) -> Vec<String> {
     let parts = text.split(',').map(|part| part.trim().to_ascii_lowercase());
     parts.filter(|part| !part.is_empty()).collect()
+}
+
+fn native_settings(config: &Config) -> native::Settings {
+    let message_size_max = config.limits.message_size_max.0;
+    // A whole frame has to fit into what is buffered of a connection.
+    let frame_size_max = message_size_max + INPUT_MARGIN - 4;
+    let frame_size_max = u32::try_from(frame_size_max).unwrap_or(u32::MAX);
+    native::Settings { message_size_max, frame_size_max, ..native::Settings::default() }
 }
 
 fn connection_limits(config: &Config) -> Limits {
