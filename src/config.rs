@@ -8,7 +8,7 @@ mod value;
 
 pub use layers::{ConfigError, Source};
 pub use sections::{Amqp, Config, Limits, Listen, Log, Login, Memory, Runtime, Store};
-pub use value::{Address, ByteSize, Period, Secret, Share};
+pub use value::{Address, ByteSize, Identity, Period, Secret, Share};
 
 #[cfg(test)]
 mod tests;

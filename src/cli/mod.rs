@@ -1,6 +1,7 @@
 //! The command line: verbs, their flags, and exit codes.
 
 mod broker;
+mod check;
 mod mailbox;
 mod pull;
 mod push;
@@ -60,6 +61,7 @@ enum Verb {
     Completions {
         shell: Shell,
     },
+    Check(check::Check),
 }
 
 pub(crate) fn run() -> ExitCode {
@@ -73,6 +75,7 @@ pub(crate) fn run() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "pillarbox", &mut script);
             io::stdout().write_all(&script).map_err(Failure::failed)
         }
+        Verb::Check(check) => check.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

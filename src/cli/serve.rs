@@ -6,8 +6,9 @@ use std::thread::available_parallelism;
 
 use clap::Args;
 use pillarbox::config::Config;
-use pillarbox::server::{Server, stop_signal};
+use pillarbox::server::{Server, StopSignals};
 use pillarbox::telemetry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 use super::Failure;
@@ -34,8 +35,9 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let config = self.settings()?;
+        let mut config = self.settings()?;
         telemetry::start(&config.log.level).map_err(Failure::wrong)?;
+        fit_connections(&mut config);
         let runtime = runtime(config.runtime.workers).map_err(Failure::failed)?;
         // The broker shares a worker with its connections; this thread only waits.
         let outcome = runtime.block_on(async { runtime.spawn(serve(config)).await });
@@ -57,15 +59,32 @@ impl Serve {
     }
 }
 
+/// Each connection is an open file: asks for as many as the system allows, and promises no more than four fifths of them.
+fn fit_connections(config: &mut Config) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files =
+        if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    let Some(files) = files else { return };
+    let most = u32::try_from(files / 5 * 4).unwrap_or(u32::MAX);
+    if config.limits.connections_max > most {
+        let asked = config.limits.connections_max;
+        tracing::warn!(files, asked, "the limit of open files allows {most} connections only");
+        config.limits.connections_max = most;
+    }
+}
+
 async fn serve(config: Config) -> Result<(), Failure> {
+    // Before anybody is told that it is ready.
+    let mut signals = StopSignals::listen().map_err(Failure::failed)?;
     let server = Server::start(config).await.map_err(Failure::failed)?;
     announce(&server).map_err(Failure::failed)?;
-    let signal = stop_signal().await.map_err(Failure::failed)?;
+    let signal = signals.next().await;
     tracing::info!("{signal}: stopping");
     tokio::select! {
         biased;
         stopped = server.stop() => stopped.map_err(Failure::failed)?,
-        _ = stop_signal() => return Err(Failure::failed("stopped at once by a second signal")),
+        _ = signals.next() => return Err(Failure::failed("stopped at once by a second signal")),
     }
     tracing::info!("stopped");
     Ok(())

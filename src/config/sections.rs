@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::value::{Address, ByteSize, Period, Secret, Setting, Share};
+use super::value::{Address, ByteSize, Identity, Period, Secret, Setting, Share};
 
 /// Declares sections of settings: a struct with defaults for each, its keys for documents and errors, and a way to set them by name.
 macro_rules! sections {
@@ -124,6 +124,8 @@ sections! {
         channels_max: u16 = 2047,
         /// The interval that clients are offered; `0` offers none.
         heartbeat: Period = Period::seconds(60),
+        /// Product and version that clients are told, as some branch on them: `rabbitmq` (3.13) or `pillarbox`.
+        identity: Identity = Identity::RabbitMq,
     }
 
     /// The data on disk.

@@ -49,6 +49,30 @@ impl Setting for String {
     }
 }
 
+/// Who the broker says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    RabbitMq,
+    Pillarbox,
+}
+
+impl Setting for Identity {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "rabbitmq" => Ok(Self::RabbitMq),
+            "pillarbox" => Ok(Self::Pillarbox),
+            _ => Err("is not rabbitmq or pillarbox".into()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::RabbitMq => "rabbitmq".into(),
+            Self::Pillarbox => "pillarbox".into(),
+        }
+    }
+}
+
 impl Setting for PathBuf {
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Err("is not a path".into()) } else { Ok(text.into()) }

@@ -14,12 +14,11 @@ use super::intake::{Batch, Input, Intake};
 use super::notice::Notice;
 use super::outbox::Outboxes;
 use super::release::Releases;
-use super::stand_in::StoreError;
 use super::timer::Timer;
-use crate::broker::{Broker, Command, ConnectionId, Effect, Epoch, Event, Fetch, Time, Write};
-
-/// The server itself, as the broker knows it.
-pub(super) const HOUSE: ConnectionId = ConnectionId(0);
+use crate::broker::{
+    Broker, Command, ConnectionId, Effect, Epoch, Event, Fetch, SERVER, Time, Write,
+};
+use crate::store::StoreError;
 
 /// Larger batches of writes go to the committer also while it is busy.
 const COMMIT_BYTES_MAX: usize = 4 << 20;
@@ -187,7 +186,7 @@ impl BrokerTask {
                 self.alarm(Alarms { memory, disk_low: disk, ..self.alarms }, now);
             }
             Notice::Fetched(fetched) => {
-                self.broker.apply(HOUSE, Command::Fetched(fetched), now, &mut self.effects);
+                self.broker.apply(SERVER, Command::Fetched(fetched), now, &mut self.effects);
                 self.perform(now);
             }
             Notice::GoingDown(reason) => {
@@ -216,7 +215,7 @@ impl BrokerTask {
         self.alarms = alarms;
         if before != after {
             let command = Command::Alarm { memory: after.0, disk: after.1 };
-            self.broker.apply(HOUSE, command, now, &mut self.effects);
+            self.broker.apply(SERVER, command, now, &mut self.effects);
             self.perform(now);
         }
     }
@@ -326,3 +325,6 @@ fn size(write: &Write) -> usize {
         _ => size_of::<Write>(),
     }
 }
+
+#[cfg(test)]
+mod tests;

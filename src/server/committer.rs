@@ -10,8 +10,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::fatal;
 use super::notice::Notice;
-use super::stand_in::{Store, StoreError};
 use crate::broker::{Epoch, Time, Write};
+use crate::store::{Store, StoreError};
 
 /// Waits between attempts on a full disk.
 const RETRY_FIRST: Duration = Duration::from_millis(100);

@@ -418,3 +418,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Conversation<I> {
 fn opens(commands: &[Command]) -> bool {
     commands.iter().any(|it| matches!(it, Command::Open(..)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,10 @@ use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
 use super::StartError;
-use super::broker_task::HOUSE;
 use super::password;
 use crate::broker::{
     Broker, ChannelId, Command, Credential, Definition, DefinitionKey, DefinitionKind, Effect,
-    Event, Name, PermissionDefinition, Recovered, Request, Ticket, Time, UserDefinition,
+    Event, Name, PermissionDefinition, Recovered, Request, SERVER, Ticket, Time, UserDefinition,
 };
 use crate::config::Login;
 
@@ -88,10 +87,10 @@ impl FirstUser {
             [Request::Define(user), Request::Define(permission), Request::Undefine(guest)]
         {
             let command = Command::Request(ChannelId(0), Ticket(0), Box::new(request));
-            broker.apply(HOUSE, command, now, effects);
+            broker.apply(SERVER, command, now, effects);
         }
         for effect in &effects[before..] {
-            if let Effect::Notify(HOUSE, event) | Effect::NotifyDurable(HOUSE, event) = effect
+            if let Effect::Notify(SERVER, event) | Effect::NotifyDurable(SERVER, event) = effect
                 && let Event::Reply { result: Err(refusal), .. } = event
             {
                 return Err(StartError::FirstUser(refusal.to_string()));

@@ -16,7 +16,7 @@ use super::outbox::EventQueue;
 use crate::broker::{Command, ConnectionId};
 
 /// Batches that wait in a lane; one batch holds what one read of a socket brought.
-const LANE_BATCHES_MAX: usize = 256;
+pub(super) const LANE_BATCHES_MAX: usize = 256;
 /// Batches taken from a lane before effects are performed.
 const ROUND_BATCHES_MAX: usize = 32;
 

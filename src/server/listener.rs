@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{End, House, drive};
-use super::stand_in::{AmqpSession, amqp};
 use crate::broker::ConnectionId;
+use crate::sessions::amqp::{self, AmqpSession};
 use crate::sessions::native::{self, NativeSession};
 use crate::sessions::{Facts, Session};
 
@@ -46,7 +46,7 @@ impl Protocol {
 
 /// Settings of each protocol's sessions.
 pub(super) struct Sessions {
-    pub(super) amqp: amqp::Settings,
+    pub(super) amqp: Arc<amqp::Settings>,
     pub(super) native: Arc<native::Settings>,
 }
 

@@ -22,8 +22,6 @@ mod reader;
 mod release;
 mod shutdown;
 mod socket;
-#[doc(hidden)]
-pub mod stand_in;
 mod timer;
 mod watch;
 
@@ -40,7 +38,7 @@ use tokio_util::task::TaskTracker;
 pub use self::fatal::STORE_FAILED;
 pub use self::listener::Protocol;
 pub use self::password::hash as hash_password;
-pub use self::shutdown::{StopError, stop_signal};
+pub use self::shutdown::{StopError, StopSignals};
 
 use self::broker_task::BrokerTask;
 use self::clock::Clock;
@@ -48,18 +46,21 @@ use self::connection::{House, Limits};
 use self::listener::{Door, Listener, Sessions};
 use self::notice::Notice;
 use self::password::Verifier;
-use self::stand_in::{Options, Store, StoreError, amqp};
-use crate::broker::{Broker, Recovered, Settings, WireForm};
-use crate::config::{Address, ByteSize, Config, Period, Share};
+use crate::broker::{Broker, NEUTRAL, Recovered, SERVER, Settings, WireForm};
+use crate::config::{Address, ByteSize, Config, Identity, Period, Share};
+use crate::sessions::amqp::{self, AMQP};
 use crate::sessions::native;
+use crate::store::{Options, Store, StoreError};
 
 /// Disks of any size are used until this little is free, unless the settings say otherwise.
 const DISK_FREE_MIN_MAX: u64 = 1 << 30;
+/// The session ends a slow login itself, in its protocol's words, before the socket is closed without any.
+const LOGIN_MARGIN_MS: u64 = 5000;
 /// What may come with a message besides its body, before it is understood.
 const INPUT_MARGIN: u64 = 1 << 20;
 
-/// Ways to store properties, one for each protocol.
-static FORMS: [&WireForm; 2] = [&crate::broker::NEUTRAL, &crate::sessions::amqp::AMQP];
+/// Every form that stored properties can have: the neutral one, and one for each protocol.
+pub static FORMS: [&WireForm; 2] = [&NEUTRAL, &AMQP];
 
 /// A running broker with its listeners.
 pub struct Server {
@@ -134,11 +135,11 @@ impl Server {
         let door = Door {
             house,
             sessions: Arc::new(Sessions {
-                amqp: amqp_settings(&config),
+                amqp: Arc::new(amqp_settings(&config)),
                 native: Arc::new(native_settings(&config)),
             }),
             permits: Arc::new(Semaphore::new(config.limits.connections_max as usize)),
-            next_id: Arc::new(AtomicU64::new(broker_task::HOUSE.0 + 1)),
+            next_id: Arc::new(AtomicU64::new(SERVER.0 + 1)),
             tasks: TaskTracker::new(),
             closed: CancellationToken::new(),
         };
@@ -220,7 +221,16 @@ fn broker_settings(config: &Config) -> Result<Settings, StartError> {
 }
 
 fn amqp_settings(config: &Config) -> amqp::Settings {
+    let seconds = config.amqp.heartbeat.0.as_secs();
     amqp::Settings {
+        channel_max: config.amqp.channels_max,
+        frame_max: config.amqp.frame_max.max(amqp::Settings::FRAME_MAX_MIN),
+        heartbeat: u16::try_from(seconds).unwrap_or(u16::MAX),
+        identity: match config.amqp.identity {
+            Identity::RabbitMq => amqp::Identity::rabbitmq(),
+            Identity::Pillarbox => amqp::Identity::pillarbox(),
+        },
+        handshake_timeout_ms: config.limits.login_timeout.millis(),
         message_size_max: config.limits.message_size_max.0,
         ..amqp::Settings::default()
     }
@@ -236,7 +246,7 @@ fn native_settings(config: &Config) -> native::Settings {
 
 fn connection_limits(config: &Config) -> Limits {
     Limits {
-        login_timeout_ms: config.limits.login_timeout.millis(),
+        login_timeout_ms: config.limits.login_timeout.millis() + LOGIN_MARGIN_MS,
         write_stall_ms: config.limits.write_stall.millis(),
         input_max: usize_of(ByteSize(config.limits.message_size_max.0 + INPUT_MARGIN)),
         window_deliveries: config.limits.window_deliveries,

@@ -2,8 +2,8 @@
 
 use tokio::sync::oneshot;
 
-use super::stand_in::StoreError;
 use crate::broker::{Epoch, Fetched, Write};
+use crate::store::StoreError;
 
 pub(super) enum Notice {
     /// The batch is durable. Its emptied vector comes back to be used again.

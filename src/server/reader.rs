@@ -7,8 +7,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::fatal;
 use super::notice::Notice;
-use super::stand_in::Reader;
 use crate::broker::{Fetch, Fetched};
+use crate::store::Reader;
 
 /// Runs until the sender of fetches is dropped. The broker keeps one fetch at a time for each lane of a mailbox,
 /// which bounds the line.

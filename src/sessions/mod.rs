@@ -4,6 +4,8 @@
 
 pub mod amqp;
 pub mod native;
+mod random;
+pub mod stomp;
 
 use bytes::BytesMut;
 

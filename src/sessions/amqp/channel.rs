@@ -162,6 +162,8 @@ impl Channel {
     pub(super) fn close(&mut self, line: &mut Line, out: &mut Outbox) -> Ticket {
         let ticket = line.ticket();
         out.commands.push(Command::CloseChannel(self.id, ticket));
+        // A fault that has not been said need not be said any more.
+        self.pending.retain(|it| !matches!(it.then, Then::Fail(_)));
         self.pending.push_back(Pending::asked(ticket, CLOSE, Then::CloseOk));
         self.abandon_content(line);
         self.ended = true;

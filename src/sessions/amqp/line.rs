@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use pillarbox_amqp::{Method, ShortString};
 
-use super::name::Random;
 use super::settings::Settings;
 use crate::broker::{ConsumerId, Name, Ticket};
 use crate::sessions::Outbox;
+use crate::sessions::random::Random;
 
 /// The open connection, seen from its channels.
 #[derive(Debug)]
@@ -82,7 +82,8 @@ impl Line {
     }
 
     pub(super) fn consumer(&mut self) -> ConsumerId {
-        self.consumers += 1;
+        // Nobody lives to see it wrap, but a client may try.
+        self.consumers = self.consumers.wrapping_add(1);
         ConsumerId(self.consumers)
     }
 

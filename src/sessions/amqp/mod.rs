@@ -8,6 +8,7 @@ mod consume;
 mod handshake;
 mod heartbeat;
 mod line;
+mod method;
 mod name;
 mod open;
 mod properties;
@@ -19,6 +20,7 @@ mod topology;
 mod transaction;
 mod unsettled;
 mod value;
+mod whole;
 
 use std::sync::Arc;
 
@@ -61,7 +63,7 @@ pub struct AmqpSession {
 /// Header -> Start -> Login -> Tune -> Vhost -> Opening -> Open -> Leaving -> Over
 ///   Login --refused--> Refused (silent) -> Over
 ///   any --fault--> Closing --close-ok--> Over
-///   any --broken frame--> Deaf -> Over
+///   any --broken frame--> Over
 /// ```
 enum State {
     Header,
@@ -79,9 +81,8 @@ enum State {
     Closing {
         frame_max: u32,
     },
-    /// Nothing is read any more; the socket is closed at the deadline.
+    /// A login was refused and the client cannot be told: the socket is closed at the deadline.
     Refused,
-    Deaf,
     Over,
 }
 
@@ -148,7 +149,11 @@ impl AmqpSession {
                 }
                 State::Login(_) | State::Opening(_) => {
                     self.ahead.extend_from_slice(&input.split());
-                    if self.ahead.len() > self.settings.handshake_bytes_max {
+                    if self.is_far_ahead() {
+                        if matches!(self.state, State::Opening(_)) {
+                            out.pause_reading = Some(true);
+                            return;
+                        }
                         let text = "too much was sent before the connection was open";
                         let fault = Fault::new(ReplyCode::FRAME_ERROR, text, (0, 0));
                         self.fail(&fault, now, out);
@@ -158,7 +163,7 @@ impl AmqpSession {
                 }
                 State::Open(open) => {
                     let (line, size_max) = (&open.line, self.settings.message_size_max);
-                    let (end, broken) = publish::extent(input, line.frame_max, size_max);
+                    let (end, broken) = whole::extent(input, line.frame_max, size_max);
                     let read = input.split_to(end).freeze();
                     match open.read(&read, now, out) {
                         Ok(Flow::On) => match broken {
@@ -189,9 +194,9 @@ impl AmqpSession {
                             _ => {}
                         }
                     }
-                    Err(_) => self.state = State::Deaf,
+                    Err(_) => self.finish(out),
                 },
-                State::Leaving | State::Refused | State::Deaf | State::Over => {
+                State::Leaving | State::Refused | State::Over => {
                     input.clear();
                     return;
                 }
@@ -201,13 +206,20 @@ impl AmqpSession {
 
     /// Goes on with what was sent ahead.
     fn resume(&mut self, now: Time, out: &mut Outbox) {
-        if !self.ahead.is_empty() {
+        if !self.ahead.is_empty() && !self.state.is_waiting() {
+            if self.is_far_ahead() {
+                out.pause_reading = Some(false);
+            }
             let mut input = std::mem::take(&mut self.ahead);
             self.advance(&mut input, now, out);
-            if !matches!(self.state, State::Login(_) | State::Opening(_)) {
+            if !self.state.is_waiting() {
                 self.ahead = input;
             }
         }
+    }
+
+    fn is_far_ahead(&self) -> bool {
+        self.ahead.len() > self.settings.handshake_bytes_max
     }
 
     fn handshake(
@@ -383,8 +395,7 @@ impl AmqpSession {
     /// The stream cannot be read any further, so no close-ok can be found in it.
     fn break_off(&mut self, error: FrameError, now: Time, out: &mut Outbox) {
         self.fail(&Fault::of_frame(error), now, out);
-        self.state = State::Deaf;
-        self.deadline = Some(now.plus_ms(self.settings.linger_ms));
+        self.finish(out);
     }
 
     fn finish(&mut self, out: &mut Outbox) {
@@ -467,7 +478,7 @@ impl Session for AmqpSession {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             match &self.state {
                 State::Leaving => Method::ConnectionCloseOk.encode(0, &mut out.wire),
-                State::Refused | State::Deaf | State::Over => {}
+                State::Refused | State::Over => {}
                 State::Closing { .. } => out.remarks.push("no close-ok in time".into()),
                 _ => out.remarks.push("no connection.open in time".into()),
             }
@@ -507,11 +518,6 @@ impl Session for AmqpSession {
                 }
                 self.resume(now, out);
             }
-            State::Open(open) => {
-                if let Err(fault) = open.renewal.verified(accepted, out) {
-                    self.fail(&fault, now, out);
-                }
-            }
             _ => {}
         }
         self.settle_beats(out.wire.len() > before, now);
@@ -534,8 +540,13 @@ impl State {
             Self::Vhost(..) | Self::Opening(_) => "opening",
             Self::Open(_) => "running",
             Self::Leaving | Self::Closing { .. } => "closing",
-            Self::Deaf | Self::Over => "closed",
+            Self::Over => "closed",
         }
+    }
+
+    /// Somebody else has to answer before the client's bytes are read on.
+    fn is_waiting(&self) -> bool {
+        matches!(self, Self::Login(_) | Self::Opening(_))
     }
 
     /// Heartbeats run from tune-ok to the end of the conversation.
@@ -555,3 +566,6 @@ fn handshake_method(frame: &RawFrame<'_>) -> Result<Option<Method>, Fault> {
         _ => Err(Fault::unexpected_frame("frame before the connection is open", (0, 0))),
     }
 }
+
+#[cfg(test)]
+mod tests;

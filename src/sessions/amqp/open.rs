@@ -7,12 +7,11 @@ use pillarbox_amqp::{
 };
 
 use super::channel::Channel;
-use super::consume::{self, ConsumeArguments};
+use super::consume;
 use super::line::Line;
-use super::publish::Whole;
 use super::renewal::Renewal;
 use super::reply::{ACK, Fault, Ids, PUBLISH};
-use super::value::arguments;
+use super::whole::Whole;
 use crate::broker::{Cause, ChannelId, Command, Event, Outcome, Refusal, Reply, Ticket, Time};
 use crate::sessions::Outbox;
 
@@ -173,9 +172,7 @@ impl Open {
         }
         match Method::decode(frame.payload).map_err(Fault::of_method)? {
             Method::ConnectionClose { .. } => return Ok(Flow::Leave),
-            Method::ConnectionUpdateSecret { new_secret, .. } => {
-                self.renewal.begin(&new_secret, &self.line, out)?;
-            }
+            Method::ConnectionUpdateSecret { .. } => self.renewal.begin(out)?,
             // Answers to what this side no longer waits for.
             Method::ConnectionCloseOk => {}
             method => {
@@ -250,7 +247,7 @@ impl Open {
             (Method::ChannelOpen, Some(Slot::Discarding)) => Ok(()),
             (Method::ChannelOpen, Some(Slot::Free) | None) => self.open_channel(number, ids, out),
             (Method::ChannelClose { .. }, Some(Slot::Open(channel))) => {
-                if !channel.ended {
+                if !channel.is_closing() {
                     let ticket = channel.close(&mut self.line, out);
                     self.fences.push((channel.id, ticket));
                 }
@@ -302,7 +299,7 @@ impl Open {
         out: &mut Outbox,
     ) -> Result<(), Fault> {
         if channel.0 == 0 {
-            return self.renewal.reply(ticket, result, &self.line, out);
+            return self.renewal.reply(ticket, &result, out);
         }
         self.fences.retain(|fence| *fence != (channel, ticket));
         let Some(slot) = self.slots.get_mut(usize::from(channel.0)) else {
@@ -369,86 +366,6 @@ impl Open {
 
     fn is_fenced(&self, channel: ChannelId) -> bool {
         self.fences.iter().any(|(fenced, _)| *fenced == channel)
-    }
-}
-
-impl Channel {
-    /// A method other than those that open and close the channel.
-    fn method(&mut self, method: Method, line: &mut Line, out: &mut Outbox) -> Result<(), Fault> {
-        let ids = method.ids();
-        let Some(method) = self.topology(method, ids, line, out)? else {
-            return Ok(());
-        };
-        match method {
-            Method::BasicConsume {
-                queue,
-                consumer_tag,
-                no_local: _,
-                no_ack,
-                exclusive,
-                nowait,
-                arguments: fields,
-            } => {
-                let wanted = ConsumeArguments {
-                    mailbox: queue,
-                    tag: consumer_tag,
-                    no_ack,
-                    exclusive,
-                    nowait,
-                    arguments: arguments(fields, ids)?,
-                };
-                self.consume(wanted, ids, line, out)
-            }
-            Method::BasicCancel { consumer_tag, nowait } => {
-                self.cancel(consumer_tag, nowait, ids, line, out);
-                Ok(())
-            }
-            Method::BasicGet { queue, no_ack } => self.get(&queue, no_ack, ids, line, out),
-            Method::BasicAck { delivery_tag, multiple } => {
-                self.settle(delivery_tag, multiple, Outcome::Accepted, ids, line, out)
-            }
-            Method::BasicNack { delivery_tag, multiple, requeue } => {
-                let outcome = if requeue { Outcome::Released } else { Outcome::Rejected };
-                self.settle(delivery_tag, multiple, outcome, ids, line, out)
-            }
-            Method::BasicReject { delivery_tag, requeue } => {
-                let outcome = match requeue {
-                    true => Outcome::Modified { delay_ms: None },
-                    false => Outcome::Rejected,
-                };
-                self.settle(delivery_tag, false, outcome, ids, line, out)
-            }
-            Method::BasicQos { prefetch_size, prefetch_count, global } => {
-                self.qos(prefetch_size, prefetch_count, global, ids, line, out)
-            }
-            Method::BasicRecover { requeue } => {
-                self.recover(requeue, ids, out)?;
-                self.say(Method::BasicRecoverOk, out);
-                Ok(())
-            }
-            Method::BasicRecoverAsync { requeue } => self.recover(requeue, ids, out),
-            Method::ConfirmSelect { nowait } => self.confirm_select(nowait, ids, out),
-            Method::TxSelect => self.tx_select(ids, out),
-            Method::TxCommit => self.commit(ids, line, out),
-            Method::TxRollback => self.rollback(ids, out),
-            Method::ChannelFlow { active: true } => {
-                self.say(Method::ChannelFlowOk { active: true }, out);
-                Ok(())
-            }
-            Method::ChannelFlow { active: false } => {
-                Err(Fault::new(ReplyCode::NOT_IMPLEMENTED, "active=false", ids))
-            }
-            Method::AccessRequest { .. } => {
-                self.say(Method::AccessRequestOk { ticket: 1 }, out);
-                Ok(())
-            }
-            // Answers that need no reaction.
-            Method::BasicCancelOk { .. } | Method::ChannelFlowOk { .. } => Ok(()),
-            other => {
-                let text = format!("{} is not for a client to send", other.name());
-                Err(Fault::new(ReplyCode::COMMAND_INVALID, text, ids))
-            }
-        }
     }
 }
 

@@ -1,90 +1,48 @@
 //! connection.update-secret: a new proof for the user who is already here.
+//!
+//! Passwords do not expire, so the secret itself is not looked at, as with RabbitMQ's internal users;
+//! whether the user may still be here is.
 
 use pillarbox_amqp::{Method, ReplyCode};
 
-use super::line::Line;
 use super::reply::{Fault, Ids};
 use crate::broker::{ChannelId, Command, Refusal, Reply, Request, Ticket};
-use crate::sessions::{Outbox, Verify};
+use crate::sessions::Outbox;
 
 /// One ticket serves all: a second renewal has to wait for the first.
 const TICKET: Ticket = Ticket(4);
 const UPDATE_SECRET: Ids = (10, 70);
 
-/// ```text
-/// Idle -> LookUp -> Verify -> CheckAccess -> Idle
-/// ```
 #[derive(Debug, Default)]
-pub(super) enum Renewal {
-    #[default]
-    Idle,
-    LookUp {
-        secret: Vec<u8>,
-    },
-    Verify,
-    CheckAccess,
+pub(super) struct Renewal {
+    asked: bool,
 }
 
 impl Renewal {
-    pub(super) fn begin(
-        &mut self,
-        secret: &[u8],
-        line: &Line,
-        out: &mut Outbox,
-    ) -> Result<(), Fault> {
-        if !matches!(self, Self::Idle) {
+    pub(super) fn begin(&mut self, out: &mut Outbox) -> Result<(), Fault> {
+        if std::mem::replace(&mut self.asked, true) {
             return Err(failed());
         }
-        *self = Self::LookUp { secret: secret.to_vec() };
-        ask(Request::Credential(line.user.clone()), out);
+        let request = Box::new(Request::CheckAccess);
+        out.commands.push(Command::Request(ChannelId(0), TICKET, request));
         Ok(())
     }
 
     pub(super) fn reply(
         &mut self,
         ticket: Ticket,
-        result: Result<Reply, Refusal>,
-        line: &Line,
+        result: &Result<Reply, Refusal>,
         out: &mut Outbox,
     ) -> Result<(), Fault> {
-        if ticket != TICKET {
+        if ticket != TICKET || !std::mem::take(&mut self.asked) {
             return Ok(());
         }
-        match (std::mem::take(self), result) {
-            (Self::LookUp { secret }, Ok(Reply::Credential(credential))) => {
-                *self = Self::Verify;
-                out.verify = Some(Verify {
-                    user: line.user.to_string(),
-                    password: secret,
-                    credential: credential.map(|it| *it),
-                });
-                Ok(())
-            }
-            (Self::CheckAccess, Ok(_)) => {
-                Method::ConnectionUpdateSecretOk.encode(0, &mut out.wire);
-                Ok(())
-            }
-            (Self::LookUp { .. } | Self::CheckAccess, _) => Err(failed()),
-            (Self::Idle | Self::Verify, _) => Ok(()),
+        if result.is_err() {
+            return Err(failed());
         }
-    }
-
-    pub(super) fn verified(&mut self, accepted: bool, out: &mut Outbox) -> Result<(), Fault> {
-        if !matches!(self, Self::Verify) {
-            return Ok(());
-        }
-        if !accepted {
-            let text = "New secret was refused by one of the backends";
-            return Err(Fault::new(ReplyCode::NOT_ALLOWED, text, UPDATE_SECRET));
-        }
-        *self = Self::CheckAccess;
-        ask(Request::CheckAccess, out);
+        Method::ConnectionUpdateSecretOk.encode(0, &mut out.wire);
         Ok(())
     }
-}
-
-fn ask(request: Request, out: &mut Outbox) {
-    out.commands.push(Command::Request(ChannelId(0), TICKET, Box::new(request)));
 }
 
 fn failed() -> Fault {

@@ -90,11 +90,12 @@ fn code(refusal: &Refusal, channel: ChannelId) -> ReplyCode {
         Refusal::Locked { .. } => ReplyCode::RESOURCE_LOCKED,
         Refusal::Inequivalent { .. }
         | Refusal::InvalidArgument { .. }
-        | Refusal::UnknownExchangeKind(_)
         | Refusal::InUse { .. }
         | Refusal::NotEmpty { .. }
         | Refusal::UnknownDelivery
         | Refusal::Precondition(_) => ReplyCode::PRECONDITION_FAILED,
+        // A connection error, as clients of RabbitMQ up to 3.12 expect; 406 came later.
+        Refusal::UnknownExchangeKind(_) => ReplyCode::COMMAND_INVALID,
         Refusal::NotImplemented(_) => ReplyCode::NOT_IMPLEMENTED,
     }
 }

@@ -20,14 +20,13 @@ pub struct Settings {
     pub handshake_timeout_ms: u64,
     /// A frame before tune-ok.
     pub handshake_frame_max: u32,
-    /// What a client may send ahead while its login is examined; more is a frame error.
+    /// What a client may send ahead: more is a frame error while its login is examined, and waits in the
+    /// socket while its virtual host is opened.
     pub handshake_bytes_max: usize,
     /// How long a client that cannot read a login's refusal is left waiting before the socket is closed.
     pub refusal_delay_ms: u64,
     /// How long a closing connection waits for close-ok.
     pub closing_timeout_ms: u64,
-    /// How long a socket stays open after a broken frame, so that the client can read why.
-    pub linger_ms: u64,
     /// Body of a message; a larger one is refused at its header.
     pub message_size_max: u64,
     /// Bodies of all channels that are announced and not complete; beyond this the connection is closed.
@@ -44,7 +43,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            identity: Identity::pillarbox(),
+            identity: Identity::rabbitmq(),
             anonymous_user: None,
             channel_max: 2047,
             frame_max: 131_072,
@@ -54,7 +53,6 @@ impl Default for Settings {
             handshake_bytes_max: 65_536,
             refusal_delay_ms: 3000,
             closing_timeout_ms: 30_000,
-            linger_ms: 1000,
             message_size_max: 128 << 20,
             unfinished_bytes_max: 512 << 20,
             transaction_commands_max: 100_000,
@@ -82,7 +80,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The honest name, with a version that clients read as a RabbitMQ which has everything.
+    /// The own name, with a version that clients read as a RabbitMQ which has everything.
     pub fn pillarbox() -> Self {
         Self {
             product: "Pillarbox".into(),
@@ -94,9 +92,14 @@ impl Identity {
         }
     }
 
-    /// For clients that insist on RabbitMQ.
+    /// What client libraries branch on, so that they behave as with RabbitMQ; the other properties say who it is.
     pub fn rabbitmq() -> Self {
-        Self { product: "RabbitMQ".into(), version: "3.13.7".into(), ..Self::pillarbox() }
+        Self {
+            product: "RabbitMQ".into(),
+            version: "3.13.7".into(),
+            platform: concat!("Pillarbox ", env!("CARGO_PKG_VERSION")).into(),
+            ..Self::pillarbox()
+        }
     }
 
     /// The server-properties of connection.start.
