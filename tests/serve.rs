@@ -9,6 +9,8 @@ use rstest::rstest;
 
 fn pillarbox(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+    // Brokers of tests run beside each other.
+    command.env("PILLARBOX__LISTEN__STOMP", "none").env("PILLARBOX__LISTEN__HTTP", "none");
     command.args(arguments);
     command
 }

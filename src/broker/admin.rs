@@ -11,8 +11,9 @@ use super::event::{Effect, Event, Recovered, Reply, Write};
 use super::inspect::{Inspect, Inspection, MailboxView};
 use super::limits::Limits;
 use super::name::{Name, Time};
-use super::refusal::Refusal;
-use super::routing::{Bound, Declared};
+use super::refusal::{Kind, Refusal};
+use super::routing::{Bound, Declared, Exchanges};
+use super::topology::is_delay_name;
 use super::vhost::Vhost;
 use super::{Broker, SERVER};
 
@@ -41,6 +42,18 @@ impl Broker {
             && vhost.connections >= most
         {
             return Err(denied(format!(": connection limit ({most}) is reached")));
+        }
+        if self.connections.get(&from).is_some_and(|it| it.open.is_some()) {
+            return Err(Refusal::NotAllowed("the connection has opened a virtual host".into()));
+        }
+        if let Some(most) = self.access.user(&user).and_then(|user| user.max_connections) {
+            let open = self.connections.values().filter_map(|it| it.open.as_ref());
+            if open.filter(|open| open.user == user).count() as u64 >= most {
+                let text = format!(
+                    "connection refused for user '{user}': user connection limit ({most}) is reached"
+                );
+                return Err(Refusal::NotAllowed(text));
+            }
         }
         vhost.connections += 1;
         self.totals.connections_opened += 1;
@@ -135,7 +148,7 @@ impl Broker {
                 let vhost = self.vhost_mut(&it.vhost)?;
                 vhost.set_policy(it.clone()).map_err(Refusal::Precondition)?;
                 let vhost = it.vhost.clone();
-                self.apply_all_policies(&vhost);
+                self.apply_all_policies(&vhost, now);
             }
             Definition::Parameter(_) => {}
             Definition::Exchange(it) => {
@@ -194,6 +207,10 @@ impl Broker {
             generated: true,
         };
         let limits = Limits::of(&declare, &definition.vhost, self.settings.delivery_limit)?;
+        if is_delay_name(&definition.name) {
+            let name = definition.name;
+            return Err(Refusal::ReservedName { kind: Kind::Mailbox, name });
+        }
         definition.id = self.new_mailbox_id(now);
         definition.exclusive = false;
         self.create_mailbox(definition, limits, None, now, out);
@@ -239,7 +256,7 @@ impl Broker {
                 let operator = key.kind == DefinitionKind::OperatorPolicy;
                 let (vhost, name) = (part(0), part(1));
                 self.vhost_mut(&vhost)?.clear_policy(operator, &name);
-                self.apply_all_policies(&vhost);
+                self.apply_all_policies(&vhost, now);
             }
             DefinitionKind::Mailbox => {
                 if let Some(id) = self.find(&part(0), &part(1)).map(|mailbox| mailbox.id) {
@@ -291,7 +308,10 @@ impl Broker {
         let Some(vhost) = self.vhosts.remove(name) else { return };
         let undefine = |key| Effect::Write(Write::Undefine(key));
         out.extend(vhost.exchanges.bindings().map(|it| undefine(it.key())));
-        for exchange in vhost.exchanges.iter() {
+        for exchange in vhost.exchanges.iter().filter(|it| it.definition().durable) {
+            if Exchanges::is_predeclared(exchange.name()) {
+                continue;
+            }
             let key = Definition::Exchange(exchange.definition().clone()).key();
             out.push(undefine(key));
         }
@@ -303,6 +323,7 @@ impl Broker {
 
     /// Rebuilds everything from the store; the first start makes what a newcomer needs.
     pub(super) fn restore(&mut self, recovered: Recovered, now: Time, out: &mut Vec<Effect>) {
+        let blank = recovered.definitions.is_empty();
         let mut by_kind: BTreeMap<DefinitionKind, Vec<Definition>> = BTreeMap::new();
         for definition in recovered.definitions {
             by_kind.entry(definition.key().kind).or_default().push(definition);
@@ -328,9 +349,9 @@ impl Broker {
         }
         let vhosts: Vec<Name> = self.vhosts.keys().cloned().collect();
         for vhost in &vhosts {
-            self.apply_all_policies(vhost);
+            self.apply_all_policies(vhost, now);
         }
-        if self.vhosts.is_empty() {
+        if blank {
             self.welcome(now, out);
         }
     }

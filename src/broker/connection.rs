@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::command::{ChannelId, ConsumerId, MailboxId, Open};
@@ -46,16 +45,25 @@ pub(super) struct Channel {
 }
 
 impl Channel {
+    /// It may hold leases there from now on.
+    pub(super) fn touch(&mut self, id: MailboxId, lives: impl Fn(&MailboxId) -> bool) {
+        // Mailboxes that went are forgotten before the set grows much.
+        if self.touched.len() >= 64 && self.touched.len().is_power_of_two() {
+            self.touched.retain(lives);
+        }
+        self.touched.insert(id);
+    }
+
     pub(super) fn has_credit(&self) -> bool {
         self.limit == 0 || self.unsettled < self.limit
     }
 }
 
 /// Where the channel's last publish went, while nothing changed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Route {
     pub(super) generation: u64,
-    pub(super) exchange: Name,
-    pub(super) key: Bytes,
+    pub(super) exchange: Option<Name>,
+    pub(super) key: Vec<u8>,
     pub(super) targets: SmallVec<[MailboxId; 2]>,
 }

@@ -1,16 +1,19 @@
 //! Consuming, settling, and the end of channels and connections.
 
+use std::collections::BTreeSet;
+
 use super::command::{
-    ChannelId, Command, ConnectionId, Consume, ConsumerId, MailboxId, Outcome, QosScope, Seq,
+    ChannelId, Command, ConnectionId, Consume, ConsumerId, MailboxId, Outcome, QosScope, Run, Seq,
     Settle,
 };
 use super::consumer::Consumer;
 use super::event::{Cause, Effect, Event, Reply};
-use super::mailbox::{Asker, Lease};
+use super::limits::MailboxKind;
+use super::mailbox::Asker;
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
-use super::topology::check_owner;
-use super::{Broker, carry};
+use super::topology::{check_reach, locked};
+use super::{Broker, Settings, carry};
 
 impl Broker {
     pub(super) fn consume(
@@ -23,7 +26,7 @@ impl Broker {
         self.access.check(&user, &vhost, Action::Read, Kind::Mailbox, &consume.mailbox)?;
         let name = consume.mailbox.clone();
         let mailbox = self.find_mut(&vhost, &name)?;
-        check_owner(mailbox, from)?;
+        check_reach(mailbox, from)?;
         let taken = mailbox.consumers.has_exclusive()
             || (consume.exclusive
                 && (!mailbox.consumers.is_empty() || mailbox.limits.single_active));
@@ -42,12 +45,10 @@ impl Broker {
             unsettled: 0,
             arguments: consume.arguments,
         });
-        mailbox.had_consumer = true;
         mailbox.stuck = false;
         let id = mailbox.id;
-        let party = self.channel_mut(from, channel);
-        party.consumers.insert(consume.consumer, id);
-        party.touched.insert(id);
+        self.channel_mut(from, channel).consumers.insert(consume.consumer, id);
+        self.touch(from, channel, id);
         self.dirty.push(id);
         Ok(Reply::Done)
     }
@@ -59,7 +60,6 @@ impl Broker {
         consumer: ConsumerId,
         address: Name,
     ) -> Result<Reply, Refusal> {
-        self.whose(from)?;
         let party = self.channel_mut(from, channel);
         if party.replies.is_some() {
             return Err(Refusal::Precondition("reply consumer already set".into()));
@@ -126,14 +126,23 @@ impl Broker {
         let Some(mailbox) = id.and_then(|id| self.mailboxes.get_mut(&id)) else {
             return Err(Refusal::NoSuchMailbox { name: name.clone(), vhost });
         };
-        check_owner(mailbox, from)?;
+        check_reach(mailbox, from)?;
+        if mailbox.limits.single_active && mailbox.limits.kind == MailboxKind::Quorum {
+            return Err(locked(mailbox));
+        }
         mailbox.used = now;
         mailbox.askers.push_back(asker);
         mailbox.answer_askers(&mut turn);
         let id = mailbox.id;
-        self.channel_mut(from, asker.channel).touched.insert(id);
+        self.touch(from, asker.channel, id);
         self.dirty.push(id);
         Ok(())
+    }
+
+    fn touch(&mut self, from: ConnectionId, channel: ChannelId, id: MailboxId) {
+        let connection = self.connections.entry(from).or_default();
+        let channel = connection.channels.entry(channel).or_default();
+        channel.touch(id, |id| self.mailboxes.contains_key(id));
     }
 
     pub(super) fn settle(
@@ -143,25 +152,16 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) {
+        let by = (from, settle.channel);
         let mut unknown = false;
         let mut settled = 0;
         for run in &settle.deliveries {
             let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&run.mailbox) else { continue };
-            for seq in run.first.0..run.first.0 + u64::from(run.count) {
-                let seq = Seq(seq);
-                let holds = mailbox.leases.get(&seq).is_some_and(|lease| {
-                    lease.connection == from && lease.channel == settle.channel
-                });
-                if !holds {
-                    unknown = true;
-                    continue;
-                }
-                if let Some(lease) = mailbox.settle(seq, settle.outcome, &mut turn) {
-                    settled += 1;
-                    if settle.outcome == Outcome::Accepted {
-                        forget(&lease, run.mailbox, &mut turn);
-                    }
+            for seq in positions(run) {
+                match mailbox.settle(seq, by, settle.outcome, &mut turn) {
+                    Some(by_consumer) => settled += u32::from(by_consumer),
+                    None => unknown = true,
                 }
             }
             if self.dirty.last() != Some(&run.mailbox) {
@@ -184,7 +184,7 @@ impl Broker {
     }
 
     /// Mailboxes that had something for the connection are asked again.
-    fn wake_stalled(&mut self, from: ConnectionId) {
+    pub(super) fn wake_stalled(&mut self, from: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&from) else { return };
         for id in std::mem::take(&mut connection.stalled) {
             if let Some(mailbox) = self.mailboxes.get_mut(&id) {
@@ -202,8 +202,8 @@ impl Broker {
         } else {
             connection.in_flight_bytes.saturating_sub(bytes)
         };
-        let half = connection
-            .has_window(self.settings.window_deliveries / 2, self.settings.window_bytes / 2);
+        let Settings { window_deliveries, window_bytes, .. } = self.settings;
+        let half = connection.has_window(window_deliveries.div_ceil(2), window_bytes.div_ceil(2));
         if half && !connection.stalled.is_empty() {
             self.wake_stalled(from);
         }
@@ -236,64 +236,85 @@ impl Broker {
         self.wake_stalled(from);
     }
 
-    /// Everything the channel holds goes back to its place.
+    /// Everything the channels, in order, hold goes back to its place.
     pub(super) fn return_leases(
         &mut self,
         from: ConnectionId,
-        channel: ChannelId,
+        channels: &[ChannelId],
         outcome: Outcome,
         now: Time,
         out: &mut Vec<Effect>,
     ) {
-        let touched = self.channel_mut(from, channel).touched.clone();
+        let Some(connection) = self.connections.get_mut(&from) else { return };
+        let mut touched = BTreeSet::new();
+        for channel in channels {
+            let Some(channel) = connection.channels.get_mut(channel) else { continue };
+            touched.extend(&channel.touched);
+            channel.unsettled = 0;
+        }
         for id in touched {
             let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
-            let held: Vec<Seq> = mailbox
+            let held: Vec<(Seq, ChannelId)> = mailbox
                 .leases
                 .iter()
-                .filter(|(_, lease)| lease.connection == from && lease.channel == channel)
-                .map(|(seq, _)| *seq)
+                .filter(|(_, it)| {
+                    it.connection == from && channels.binary_search(&it.channel).is_ok()
+                })
+                .map(|(seq, lease)| (*seq, lease.channel))
                 .collect();
-            for seq in held {
-                mailbox.settle(seq, outcome, &mut turn);
+            for (seq, channel) in held {
+                mailbox.settle(seq, (from, channel), outcome, &mut turn);
             }
             self.dirty.push(id);
         }
-        self.channel_mut(from, channel).unsettled = 0;
+        self.wake_stalled(from);
     }
 
-    pub(super) fn close_channel(
+    pub(super) fn close_channels(
         &mut self,
         from: ConnectionId,
-        channel: ChannelId,
+        channels: &[ChannelId],
         now: Time,
         out: &mut Vec<Effect>,
     ) {
-        let consumers = std::mem::take(&mut self.channel_mut(from, channel).consumers);
-        // Consumers first: what returns must not come straight back to the channel that closes.
+        let Some(connection) = self.connections.get_mut(&from) else { return };
+        // Consumers first: what returns must not come straight back to a channel that closes.
         let mut emptied = Vec::new();
-        for (consumer, id) in consumers {
-            if let Some(mailbox) = self.mailboxes.get_mut(&id)
-                && mailbox.consumers.remove(from, consumer).is_some()
-            {
-                mailbox.used = now;
-                mailbox.stuck = false;
-                if mailbox.consumers.is_empty() && mailbox.definition.auto_delete {
-                    emptied.push(id);
+        for channel in channels {
+            let Some(channel) = connection.channels.get_mut(channel) else { continue };
+            if let Some((address, _)) = channel.replies.take() {
+                self.reply_addresses.remove(&address);
+            }
+            for (consumer, id) in std::mem::take(&mut channel.consumers) {
+                if let Some(mailbox) = self.mailboxes.get_mut(&id)
+                    && mailbox.consumers.remove(from, consumer).is_some()
+                {
+                    mailbox.used = now;
+                    mailbox.stuck = false;
+                    if mailbox.consumers.is_empty() && mailbox.definition.auto_delete {
+                        emptied.push(id);
+                    }
+                    self.dirty.push(id);
                 }
-                self.dirty.push(id);
+            }
+            for id in &channel.touched {
+                if let Some(mailbox) = self.mailboxes.get_mut(id) {
+                    let gone = |it: &Asker| {
+                        it.connection == from && channels.binary_search(&it.channel).is_ok()
+                    };
+                    mailbox.askers.retain(|asker| !gone(asker));
+                }
             }
         }
-        self.return_leases(from, channel, Outcome::Modified { delay_ms: None }, now, out);
+        self.return_leases(from, channels, Outcome::Modified { delay_ms: None }, now, out);
         for id in emptied {
             self.delete_mailbox_now(id, now, out);
         }
-        if let Some(connection) = self.connections.get_mut(&from)
-            && let Some(party) = connection.channels.remove(&channel)
-            && let Some((address, _)) = party.replies
-        {
-            self.reply_addresses.remove(&address);
+        if let Some(connection) = self.connections.get_mut(&from) {
+            for channel in channels {
+                connection.channels.remove(channel);
+            }
         }
     }
 
@@ -305,9 +326,7 @@ impl Broker {
     ) {
         let Some(connection) = self.connections.get(&from) else { return };
         let channels: Vec<ChannelId> = connection.channels.keys().copied().collect();
-        for channel in channels {
-            self.close_channel(from, channel, now, out);
-        }
+        self.close_channels(from, &channels, now, out);
         let Some(connection) = self.connections.remove(&from) else { return };
         for id in connection.exclusives {
             self.delete_mailbox_now(id, now, out);
@@ -320,7 +339,8 @@ impl Broker {
         }
     }
 
-    /// Publishes and settlements in one turn, so that they become durable together.
+    /// Publishes and settlements in one turn, so that they become durable together. What is wrong with one of them is
+    /// found before the first of them is done.
     pub(super) fn commit(
         &mut self,
         from: ConnectionId,
@@ -328,14 +348,41 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
-        for command in commands {
+        let mut settled = BTreeSet::new();
+        for command in &commands {
             match command {
-                Command::Publish(publish) => self.publish(from, publish, now, out),
-                Command::Settle(settle) => self.settle(from, &settle, now, out),
+                Command::Publish(publish) => {
+                    let more = publish.more_keys.as_deref().map_or(&[][..], Vec::as_slice);
+                    self.check_publish(from, &publish.message, more)?;
+                }
+                Command::Settle(settle) => {
+                    for run in &settle.deliveries {
+                        let Some(mailbox) = self.mailboxes.get(&run.mailbox) else { continue };
+                        for seq in positions(run) {
+                            let new = settled.insert((run.mailbox, seq));
+                            if !new || !mailbox.holds(seq, from, settle.channel) {
+                                return Err(Refusal::UnknownDelivery);
+                            }
+                        }
+                    }
+                }
                 _ => return Err(Refusal::Precondition("not part of a transaction".into())),
             }
         }
-        Ok(Reply::Done)
+        let mut whole = true;
+        for command in commands {
+            match command {
+                Command::Publish(publish) => whole &= self.publish(from, publish, now, out),
+                Command::Settle(settle) => self.settle(from, &settle, now, out),
+                _ => {}
+            }
+        }
+        // Others than the refusing mailbox have their messages: RabbitMQ's word for it.
+        if whole {
+            Ok(Reply::Done)
+        } else {
+            Err(Refusal::Precondition("partial tx completion".into()))
+        }
     }
 
     pub(super) fn refuse(
@@ -363,8 +410,6 @@ impl Broker {
     }
 }
 
-fn forget(lease: &Lease, mailbox: MailboxId, turn: &mut super::turn::Turn<'_>) {
-    if lease.entry.stored {
-        turn.write(super::Write::Remove { mailbox, first: lease.entry.seq, count: 1 });
-    }
+fn positions(run: &Run) -> impl Iterator<Item = Seq> {
+    (run.first.0..run.first.0 + u64::from(run.count)).map(Seq)
 }

@@ -9,6 +9,7 @@ pub(super) struct Consumer {
     pub(super) connection: ConnectionId,
     pub(super) channel: ChannelId,
     pub(super) id: ConsumerId,
+    /// Shown to people.
     pub(super) tag: Name,
     pub(super) no_ack: bool,
     pub(super) exclusive: bool,
@@ -28,40 +29,78 @@ impl Consumer {
 /// Consumers in order of priority, the highest first; inside a priority they take turns.
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
+    levels: Vec<Level>,
+    len: usize,
+    /// Who was chosen last.
+    last: Place,
+    /// With a single active consumer: who it is. It stays until it leaves; then the first in order follows.
+    active: Option<(ConnectionId, ConsumerId)>,
+}
+
+/// Consumers of one priority.
+#[derive(Debug)]
+struct Level {
+    priority: i32,
     list: Vec<Consumer>,
     /// Where the next turn starts.
     turn: usize,
-    /// With a single active consumer: who it is.
-    active: Option<(ConnectionId, ConsumerId)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    level: usize,
+    at: usize,
 }
 
 impl Consumers {
     pub(super) fn len(&self) -> usize {
-        self.list.len()
+        self.len
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.len == 0
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Consumer> {
-        self.list.iter()
+        self.levels.iter().flat_map(|level| &level.list)
+    }
+
+    /// Those that can have a turn.
+    pub(super) fn in_turn(&self, single_active: bool) -> impl Iterator<Item = &Consumer> {
+        let active = self.active;
+        self.iter().filter(move |it| !single_active || active == Some((it.connection, it.id)))
     }
 
     pub(super) fn add(&mut self, consumer: Consumer) {
-        let at = self.list.partition_point(|other| other.priority >= consumer.priority);
-        self.list.insert(at, consumer);
+        let priority = consumer.priority;
+        if self.active.is_none() {
+            self.active = Some((consumer.connection, consumer.id));
+        }
+        self.len += 1;
+        let at = self.levels.partition_point(|level| level.priority > priority);
+        match self.levels.get_mut(at) {
+            Some(level) if level.priority == priority => level.list.push(consumer),
+            _ => {
+                let list = vec![consumer];
+                self.levels.insert(at, Level { priority, list, turn: 0 });
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, connection: ConnectionId, id: ConsumerId) -> Option<Consumer> {
-        let at = self.position(connection, id)?;
+        let Place { level: index, at } = self.place(connection, id)?;
+        let level = &mut self.levels[index];
+        let consumer = level.list.remove(at);
+        level.turn -= usize::from(at < level.turn);
+        if level.list.is_empty() {
+            self.levels.remove(index);
+        }
+        self.len -= 1;
         if self.active == Some((connection, id)) {
-            self.active = None;
+            let first = self.levels.first().and_then(|level| level.list.first());
+            self.active = first.map(|it| (it.connection, it.id));
         }
-        if at < self.turn {
-            self.turn -= 1;
-        }
-        Some(self.list.remove(at))
+        Some(consumer)
     }
 
     pub(super) fn get_mut(
@@ -69,70 +108,60 @@ impl Consumers {
         connection: ConnectionId,
         id: ConsumerId,
     ) -> Option<&mut Consumer> {
-        let at = self.position(connection, id)?;
-        Some(&mut self.list[at])
+        let place = self.place(connection, id)?;
+        Some(&mut self.levels[place.level].list[place.at])
     }
 
-    fn position(&self, connection: ConnectionId, id: ConsumerId) -> Option<usize> {
-        // The one whose turn was last is the one asked for most.
-        let last = self.turn.wrapping_sub(1);
-        if self.list.get(last).is_some_and(|it| it.id == id && it.connection == connection) {
-            return Some(last);
+    fn place(&self, connection: ConnectionId, id: ConsumerId) -> Option<Place> {
+        let is_it = |it: &Consumer| it.id == id && it.connection == connection;
+        // The one whose turn was last is asked for most.
+        let last = self.levels.get(self.last.level);
+        if last.and_then(|level| level.list.get(self.last.at)).is_some_and(is_it) {
+            return Some(self.last);
         }
-        self.list.iter().position(|it| it.id == id && it.connection == connection)
+        self.levels.iter().enumerate().find_map(|(index, level)| {
+            let at = level.list.iter().position(is_it)?;
+            Some(Place { level: index, at })
+        })
     }
 
     pub(super) fn has_exclusive(&self) -> bool {
-        self.list.iter().any(|it| it.exclusive)
-    }
-
-    pub(super) fn active(&self) -> Option<(ConnectionId, ConsumerId)> {
-        self.active
+        self.iter().any(|it| it.exclusive)
     }
 
     /// Whose turn it is among those that `can_take`: the highest priority first, then round robin.
     pub(super) fn next(
         &mut self,
         single_active: bool,
-        mut can_take: impl FnMut(&Consumer) -> bool,
-    ) -> Option<&mut Consumer> {
-        if single_active {
-            return self.next_active(can_take);
-        }
-        let count = self.list.len();
-        let mut start = 0;
-        while start < count {
-            let priority = self.list[start].priority;
-            let end = start + self.list[start..].partition_point(|it| it.priority == priority);
-            let size = end - start;
-            let offset = if (start..end).contains(&self.turn) { self.turn - start } else { 0 };
-            for step in 0..size {
-                let at = start + (offset + step) % size;
-                if can_take(&self.list[at]) {
-                    self.turn = at + 1;
-                    return Some(&mut self.list[at]);
-                }
-            }
-            start = end;
-        }
-        None
+        can_take: impl Fn(&Consumer) -> bool,
+    ) -> Option<&Consumer> {
+        self.last = if single_active {
+            let (connection, id) = self.active?;
+            let place = self.place(connection, id)?;
+            can_take(&self.levels[place.level].list[place.at]).then_some(place)?
+        } else {
+            self.levels.iter_mut().enumerate().find_map(|(index, level)| {
+                Some(Place { level: index, at: level.next(&can_take)? })
+            })?
+        };
+        Some(&self.levels[self.last.level].list[self.last.at])
     }
 
-    fn next_active(
-        &mut self,
-        mut can_take: impl FnMut(&Consumer) -> bool,
-    ) -> Option<&mut Consumer> {
-        if self.active.is_none() {
-            self.active = self.list.first().map(|it| (it.connection, it.id));
-        }
-        let (connection, id) = self.active?;
-        let at = self.position(connection, id)?;
-        can_take(&self.list[at]).then(|| &mut self.list[at])
+    /// The one that `next` chose has one more to settle.
+    pub(super) fn count_delivery(&mut self) {
+        self.levels[self.last.level].list[self.last.at].unsettled += 1;
     }
 
-    pub(super) fn drain(&mut self) -> Vec<Consumer> {
-        self.turn = 0;
-        self.active = None;
-        std::mem::take(&mut self.list)
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Consumer> + use<> {
+        std::mem::take(self).levels.into_iter().flat_map(|level| level.list)
+    }
+}
+
+impl Level {
+    fn next(&mut self, can_take: impl Fn(&Consumer) -> bool) -> Option<usize> {
+        let turn = if self.turn < self.list.len() { self.turn } else { 0 };
+        let at = (turn..self.list.len()).chain(0..turn).find(|at| can_take(&self.list[*at]))?;
+        self.turn = at + 1;
+        Some(at)
     }
 }

@@ -8,6 +8,7 @@ use super::lane::Entry;
 use super::mailbox::Mailbox;
 use super::message::{Message, Properties};
 use super::name::{Name, Time};
+use super::routing::delay_ms;
 use super::value::{Table, Value};
 
 /// Why a message died, in the words of the `x-death` header.
@@ -41,8 +42,7 @@ pub(super) struct Burial {
 }
 
 impl Burial {
-    pub(super) fn dead(mailbox: &Mailbox, entry: Entry, reason: Reason) -> Self {
-        let message = &entry.message;
+    pub(super) fn dead(mailbox: &Mailbox, message: &Message, reason: Reason, now: Time) -> Self {
         let exchange = mailbox.limits.dead_letter_exchange.clone().unwrap_or_else(|| "".into());
         let mut properties = message.properties().clone();
         let keys = keys_of(message, &properties);
@@ -51,7 +51,7 @@ impl Burial {
             &Death {
                 reason,
                 mailbox: &mailbox.name,
-                time: entry.rest.since,
+                time: now,
                 exchange: message.exchange(),
                 keys: &keys,
             },
@@ -70,14 +70,14 @@ impl Burial {
         Self { vhost: mailbox.vhost.clone(), exchange, keys, message, dead: true }
     }
 
-    pub(super) fn due(vhost: Name, exchange: Name, entry: Entry) -> Self {
+    pub(super) fn due(vhost: Name, exchange: Name, entry: &Entry) -> Self {
         let message = &entry.message;
         let mut properties = message.properties().clone();
         let keys = keys_of(message, &properties);
         // The sign is turned, so that publishing it again does not delay it again.
-        let turned =
-            properties.header("x-delay").and_then(Value::as_i64).map(|ms| Value::I64(-ms.abs()));
-        if let Some(turned) = turned {
+        if let Some(delay) = delay_ms(message) {
+            let turned = -(delay as i64);
+            let turned = i32::try_from(turned).map_or(Value::I64(turned), Value::I32);
             properties.headers_mut().set("x-delay", turned);
         }
         let key = Bytes::copy_from_slice(message.key());

@@ -1,8 +1,8 @@
 //! Ready messages of one priority, in order of position: hot ones in memory, cold ones in the store.
 //!
 //! ```text
-//! returned ∪ head | loading | cold ranges | tail
-//! └── taken from ─┘                        └── appended to (to head while nothing is cold)
+//! head | loading | cold ranges | tail      and `strays` anywhere among them
+//! └ taken from the front, which may be cold    └ appended to (to head while nothing is cold)
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -30,6 +30,21 @@ impl Entry {
     pub(super) fn body_size(&self) -> u64 {
         self.message.body().len() as u64
     }
+
+    /// The store surely holds it.
+    pub(super) fn is_safe(&self, durable: Epoch) -> bool {
+        self.stored && self.epoch <= durable
+    }
+
+    fn cold(&self) -> Cold {
+        Cold {
+            first: self.seq,
+            count: 1,
+            bytes: self.body_size(),
+            since: self.rest.since,
+            seen: self.rest.redelivered,
+        }
+    }
 }
 
 /// Neighbours that only the store holds.
@@ -37,28 +52,59 @@ impl Entry {
 pub(super) struct Cold {
     pub(super) first: Seq,
     pub(super) count: u32,
-    /// Sum of the body sizes.
+    /// Sum of the body sizes. Of a part of a recovered range: its share.
     pub(super) bytes: u64,
-    /// When the first came to the mailbox: the oldest of them.
+    /// When the first came to the mailbox, or earlier.
     pub(super) since: Time,
+    /// They were delivered before, which the store need not know.
+    pub(super) seen: bool,
 }
 
 impl Cold {
     fn end(&self) -> u64 {
         self.first.0 + u64::from(self.count)
     }
+
+    fn holds(&self, seq: Seq) -> bool {
+        self.first <= seq && seq.0 < self.end()
+    }
+
+    /// Cuts the first `count` off; less than all.
+    fn split_front(&mut self, count: u32) -> Self {
+        let bytes = self.bytes / u64::from(self.count) * u64::from(count);
+        let front = Self { count, bytes, ..*self };
+        self.first.0 += u64::from(count);
+        self.count -= count;
+        self.bytes -= bytes;
+        front
+    }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    /// Came back from consumers; merged with the head by position.
-    returned: BTreeMap<Seq, Entry>,
+    /// Came back from consumers, came due, or stayed in memory among cold neighbours.
+    strays: BTreeMap<Seq, Entry>,
     head: VecDeque<Entry>,
     /// Asked of the store, not here yet.
-    loading: VecDeque<Cold>,
-    cold: VecDeque<Cold>,
-    /// After the cold ranges. Empty while nothing is cold or loading.
+    loading: Vec<Cold>,
+    /// The store still owes an answer, also where nobody needs it any more.
+    asked: bool,
+    /// By first position.
+    cold: BTreeMap<Seq, Cold>,
+    /// After all others. Empty while nothing is cold or loading.
     tail: VecDeque<Entry>,
+}
+
+/// What an answer of the store came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Loaded {
+    /// Positions that were asked for and did not come.
+    pub(super) missing: u64,
+    /// Body sizes as they were counted before, and as they are.
+    pub(super) bytes_assumed: u64,
+    pub(super) bytes: u64,
+    /// Memory that the entries take.
+    pub(super) memory: u64,
 }
 
 impl Lane {
@@ -68,205 +114,281 @@ impl Lane {
 
     /// Back to its place.
     pub(super) fn put_back(&mut self, entry: Entry) {
-        self.returned.insert(entry.seq, entry);
+        self.strays.insert(entry.seq, entry);
     }
 
     fn all_hot(&self) -> bool {
         self.cold.is_empty() && self.loading.is_empty()
     }
 
-    /// The first entry in memory, unless an earlier one must come from the store first.
-    pub(super) fn front(&self) -> Option<&Entry> {
-        match (self.returned.first_key_value(), self.head.front()) {
-            (Some((_, returned)), Some(head)) => {
-                Some(if returned.seq < head.seq { returned } else { head })
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.strays.is_empty() && self.all_hot() && self.tail.is_empty()
+    }
+
+    /// Whether there is something to load.
+    pub(super) fn has_cold(&self) -> bool {
+        !self.cold.is_empty()
+    }
+
+    fn first_cold(&self) -> Option<&Cold> {
+        match (self.loading.first(), self.cold.first_key_value()) {
+            (Some(loading), Some((first, cold))) => {
+                Some(if loading.first < *first { loading } else { cold })
             }
-            (Some((_, returned)), None) => {
-                let earlier = self.loading.front().or(self.cold.front());
-                earlier.is_none_or(|cold| returned.seq < cold.first).then_some(returned)
-            }
-            (None, head) => head,
+            (Some(loading), None) => Some(loading),
+            (None, cold) => cold.map(|(_, cold)| cold),
         }
+    }
+
+    /// The first entry, and whether it is a stray; `None` where an earlier one must come from the store.
+    fn first(&self) -> Option<(&Entry, bool)> {
+        let (entry, stray) = match (self.strays.first_key_value(), self.head.front()) {
+            (Some((_, stray)), Some(head)) if stray.seq < head.seq => (stray, true),
+            (_, Some(head)) => (head, false),
+            (Some((_, stray)), None) => (stray, true),
+            (None, None) => return None,
+        };
+        let cold_first =
+            !self.all_hot() && self.first_cold().is_some_and(|cold| cold.first < entry.seq);
+        (!cold_first).then_some((entry, stray))
+    }
+
+    pub(super) fn front(&self) -> Option<&Entry> {
+        self.first().map(|(entry, _)| entry)
     }
 
     pub(super) fn take(&mut self) -> Option<Entry> {
-        let from_returned = match (self.returned.first_key_value(), self.head.front()) {
-            (Some((seq, _)), Some(head)) => *seq < head.seq,
-            (Some(_), None) => {
-                self.front()?;
-                true
-            }
-            (None, Some(_)) => false,
-            (None, None) => return None,
-        };
-        let entry = if from_returned {
-            self.returned.pop_first().map(|(_, entry)| entry)
+        let (_, stray) = self.first()?;
+        let entry = if stray {
+            self.strays.pop_first().map(|(_, entry)| entry)
         } else {
             self.head.pop_front()
         };
-        if self.head.is_empty() && self.all_hot() {
-            std::mem::swap(&mut self.head, &mut self.tail);
-        }
+        self.join();
         entry
     }
 
-    /// When the oldest ready message came: of the front, wherever it is.
+    /// The tail becomes the head's where nothing is left between them.
+    fn join(&mut self) {
+        if self.all_hot() && !self.tail.is_empty() {
+            if self.head.is_empty() {
+                std::mem::swap(&mut self.head, &mut self.tail);
+            } else {
+                self.head.append(&mut self.tail);
+            }
+        }
+    }
+
+    /// When the first ready message came, wherever it is; of a cold one perhaps earlier.
     pub(super) fn oldest(&self) -> Option<Time> {
-        let hot = self.front().map(|entry| entry.rest.since);
-        hot.or_else(|| self.loading.front().or(self.cold.front()).map(|cold| cold.since))
+        match self.front() {
+            Some(entry) => Some(entry.rest.since),
+            None => self.first_cold().map(|cold| cold.since),
+        }
     }
 
     /// Takes an entry out of the middle, if it is in memory.
     pub(super) fn remove(&mut self, seq: Seq) -> Option<Entry> {
-        if let Some(entry) = self.returned.remove(&seq) {
+        if let Some(entry) = self.strays.remove(&seq) {
             return Some(entry);
         }
+        let mut removed = None;
         for list in [&mut self.head, &mut self.tail] {
             if let Ok(at) = list.binary_search_by_key(&seq, |entry| entry.seq) {
-                return list.remove(at);
+                removed = list.remove(at);
             }
         }
-        None
+        self.join();
+        removed
     }
 
-    /// Cuts one position out of the cold ranges; false if it is not among them.
-    /// Its share of the bytes is not known: `bytes` says what to take off.
+    /// Cuts one position out of the cold ranges, if it is among them.
     pub(super) fn remove_cold(&mut self, seq: Seq) -> Option<Cold> {
-        let at = self.cold.iter().position(|cold| cold.first <= seq && seq.0 < cold.end())?;
-        let cold = self.cold[at];
-        let average = cold.bytes / u64::from(cold.count);
-        let single = Cold { first: seq, count: 1, bytes: average, since: cold.since };
-        let before = (seq.0 - cold.first.0) as u32;
-        let after = cold.count - before - 1;
-        self.cold.remove(at);
-        if after > 0 {
-            let first = Seq(seq.0 + 1);
-            let bytes = average * u64::from(after);
-            self.cold.insert(at, Cold { first, count: after, bytes, since: cold.since });
+        let (&first, cold) = self.cold.range_mut(..=seq).next_back()?;
+        if !cold.holds(seq) {
+            return None;
         }
+        let mut rest = *cold;
+        let before = (seq.0 - first.0) as u32;
         if before > 0 {
-            let bytes = cold.bytes - average * (u64::from(after) + 1);
-            self.cold.insert(at, Cold { count: before, bytes, ..cold });
+            *cold = rest.split_front(before);
+        } else {
+            self.cold.remove(&first);
         }
+        if rest.count == 1 {
+            self.join();
+            return Some(rest);
+        }
+        let single = rest.split_front(1);
+        self.cold.insert(rest.first, rest);
         Some(single)
     }
 
-    /// At start: a range that the store found.
-    pub(super) fn recover(&mut self, cold: Cold) {
-        push_cold(&mut self.cold, cold);
+    /// A range that the store holds, at its place.
+    pub(super) fn insert_cold(&mut self, cold: Cold) {
+        if let Some((_, last)) = self.cold.range_mut(..cold.first).next_back()
+            && last.end() == cold.first.0
+            && last.seen == cold.seen
+            && last.count.checked_add(cold.count).is_some()
+        {
+            last.count += cold.count;
+            last.bytes += cold.bytes;
+        } else {
+            self.cold.insert(cold.first, cold);
+        }
+    }
+
+    /// Whether the first message has to come from the store.
+    pub(super) fn is_front_cold(&self) -> bool {
+        !self.all_hot() && self.front().is_none()
     }
 
     /// What to read next, when the head runs low. It moves from cold to loading.
     pub(super) fn load(&mut self, count_max: usize, bytes_max: u64) -> Vec<(Seq, u32)> {
         let mut ranges = Vec::new();
-        if !self.loading.is_empty() || self.head.len() * 2 > count_max {
+        if self.asked
+            || self.cold.is_empty()
+            || (self.head.len() * 2 > count_max && !self.is_front_cold())
+        {
             return ranges;
         }
         let (mut count, mut bytes) = (0, 0);
-        while let Some(range) = self.cold.front_mut() {
+        while let Some(mut first) = self.cold.first_entry() {
             if count >= count_max || (bytes >= bytes_max && count > 0) {
                 break;
             }
+            let range = first.get_mut();
             let average = (range.bytes / u64::from(range.count)).max(1);
-            let room =
-                (count_max - count).min(((bytes_max - bytes.min(bytes_max)) / average) as usize);
-            let take = range.count.min(room.max(1) as u32);
-            let taken =
-                Cold { count: take, bytes: average.min(range.bytes) * u64::from(take), ..*range };
-            let taken = if take == range.count { *range } else { taken };
-            if take == range.count {
-                self.cold.pop_front();
+            let fitting = (bytes_max.saturating_sub(bytes) / average) as usize;
+            let room = (count_max - count).min(fitting).max(1);
+            let taken = if room < range.count as usize {
+                let taken = range.split_front(room as u32);
+                let rest = first.remove();
+                self.cold.insert(rest.first, rest);
+                taken
             } else {
-                range.first.0 += u64::from(take);
-                range.count -= take;
-                range.bytes -= taken.bytes.min(range.bytes);
-            }
-            count += take as usize;
+                first.remove()
+            };
+            count += taken.count as usize;
             bytes += taken.bytes;
-            ranges.push((taken.first, take));
-            self.loading.push_back(taken);
+            ranges.push((taken.first, taken.count));
+            self.loading.push(taken);
         }
+        self.asked = true;
         ranges
     }
 
-    pub(super) fn is_loading(&self) -> bool {
-        !self.loading.is_empty()
+    /// Whether the position is on its way here.
+    pub(super) fn awaits(&self, seq: Seq) -> bool {
+        range_of(&self.loading, seq).is_some()
     }
 
-    /// The answer to `load`. Positions that were cut out meanwhile do not come back.
-    pub(super) fn loaded(&mut self, entries: impl Iterator<Item = Entry>) {
+    /// The answer to `load`, in order of position. What was not asked for, or is not wanted any more, does not come in.
+    pub(super) fn loaded(&mut self, entries: impl Iterator<Item = Entry>) -> Loaded {
+        self.asked = false;
         let asked = std::mem::take(&mut self.loading);
-        let asked_for = |seq: Seq| asked.iter().any(|cold| cold.first <= seq && seq.0 < cold.end());
-        self.head.extend(entries.filter(|entry| asked_for(entry.seq)));
-        if self.cold.is_empty() {
-            self.head.append(&mut self.tail);
+        let mut loaded = Loaded {
+            missing: asked.iter().map(|cold| u64::from(cold.count)).sum(),
+            bytes_assumed: asked.iter().map(|cold| cold.bytes).sum(),
+            ..Loaded::default()
+        };
+        let mut last = Seq(0);
+        for mut entry in entries {
+            let Some(range) = range_of(&asked, entry.seq).filter(|_| entry.seq > last) else {
+                continue;
+            };
+            entry.rest.redelivered |= range.seen;
+            last = entry.seq;
+            loaded.missing -= 1;
+            loaded.bytes += entry.body_size();
+            loaded.memory += entry.message.size() as u64;
+            if self.head.back().is_none_or(|last| last.seq < entry.seq) {
+                self.head.push_back(entry);
+            } else {
+                self.strays.insert(entry.seq, entry);
+            }
         }
+        self.join();
+        loaded
     }
 
     /// Hands what is beyond the hot limit to the store's keeping; only entries that it surely holds.
     /// Returns how many bytes of memory that freed.
     pub(super) fn cool(&mut self, hot_max: usize, durable: Epoch) -> u64 {
         let mut freed = 0;
-        let can_go = |entry: &Entry| entry.stored && entry.epoch <= durable;
-        if self.all_hot() && self.head.len() > hot_max * 2 && can_go(&self.head[hot_max]) {
+        if self.all_hot()
+            && self.head.len() > hot_max * 2
+            && [&self.head[hot_max], &self.head[self.head.len() - 1]]
+                .iter()
+                .any(|entry| entry.is_safe(durable))
+        {
             self.tail = self.head.split_off(hot_max);
         }
-        let surplus = if self.all_hot() { 0 } else { hot_max / 4 };
-        while self.tail.len() > surplus {
-            let Some(entry) = self.tail.front() else { break };
-            if !can_go(entry) {
-                break;
+        let keep = if self.all_hot() { 0 } else { hot_max / 4 };
+        while self.tail.len() > keep
+            && let Some(entry) = self.tail.front()
+            && (entry.is_safe(durable) || !entry.stored)
+            && let Some(entry) = self.tail.pop_front()
+        {
+            if entry.stored {
+                freed += entry.message.size() as u64;
+                self.insert_cold(entry.cold());
+            } else {
+                // Only memory holds it: it stays, with its neighbours gone.
+                self.strays.insert(entry.seq, entry);
             }
+        }
+        while self.strays.len() > hot_max * 2
+            && let Some(last) = self.strays.last_entry()
+            && last.get().is_safe(durable)
+        {
+            let entry = last.remove();
             freed += entry.message.size() as u64;
-            let cold = Cold {
-                first: entry.seq,
-                count: 1,
-                bytes: entry.body_size(),
-                since: entry.rest.since,
-            };
-            push_cold(&mut self.cold, cold);
-            self.tail.pop_front();
+            self.insert_cold(entry.cold());
         }
-        if self.all_hot() {
-            self.head.append(&mut self.tail);
-        }
+        self.join();
         freed
     }
 
-    /// Entries in memory that the store does not hold, last first, for spilling.
-    pub(super) fn unstored_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.tail.iter_mut().chain(self.head.iter_mut()).filter(|entry| !entry.stored)
+    /// Entries in memory beyond the hot limit that the store does not hold.
+    pub(super) fn unstored_mut(&mut self, hot_max: usize) -> impl Iterator<Item = &mut Entry> {
+        let strays = self.strays.values_mut().skip(hot_max);
+        let head = self.head.iter_mut().skip(hot_max);
+        strays.chain(head).chain(self.tail.iter_mut()).filter(|entry| !entry.stored)
     }
 
     /// Whether there is more in memory than the limit keeps.
     pub(super) fn has_surplus(&self, hot_max: usize) -> bool {
-        if self.all_hot() { self.head.len() > hot_max * 2 } else { self.tail.len() > hot_max / 4 }
+        self.head.len() > hot_max * 2
+            || self.tail.len() > hot_max / 4
+            || self.strays.len() > hot_max * 2
     }
 
     /// Everything, for purge: entries in memory and ranges in the store.
     pub(super) fn drain(&mut self) -> (Vec<Entry>, Vec<Cold>) {
-        let mut entries: Vec<Entry> = std::mem::take(&mut self.returned).into_values().collect();
+        let mut entries: Vec<Entry> = std::mem::take(&mut self.strays).into_values().collect();
         entries.extend(self.head.drain(..));
         entries.extend(self.tail.drain(..));
+        entries.sort_unstable_by_key(|entry| entry.seq);
         let mut ranges: Vec<Cold> = self.loading.drain(..).collect();
-        ranges.extend(self.cold.drain(..));
+        ranges.extend(std::mem::take(&mut self.cold).into_values());
         (entries, ranges)
     }
 
-    /// Entries in memory in order of position, for views.
+    /// Entries in memory, for views.
     pub(super) fn hot(&self) -> impl Iterator<Item = &Entry> {
-        self.returned.values().chain(&self.head).chain(&self.tail)
+        self.strays.values().chain(&self.head).chain(&self.tail)
+    }
+
+    /// Ranges that only the store holds, those on their way included.
+    #[cfg(test)]
+    pub(super) fn all_cold(&self) -> impl Iterator<Item = &Cold> {
+        self.loading.iter().chain(self.cold.values())
     }
 }
 
-fn push_cold(ranges: &mut VecDeque<Cold>, cold: Cold) {
-    match ranges.back_mut() {
-        Some(last)
-            if last.end() == cold.first.0 && last.count.checked_add(cold.count).is_some() =>
-        {
-            last.count += cold.count;
-            last.bytes += cold.bytes;
-        }
-        _ => ranges.push_back(cold),
-    }
+/// Which of the ascending ranges has the position.
+fn range_of(ranges: &[Cold], seq: Seq) -> Option<&Cold> {
+    let at = ranges.partition_point(|cold| cold.first <= seq);
+    ranges[..at].last().filter(|cold| cold.holds(seq))
 }

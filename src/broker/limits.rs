@@ -4,6 +4,7 @@ use super::command::DeclareMailbox;
 use super::definition::PolicyDefinition;
 use super::name::Name;
 use super::refusal::{Kind, Refusal};
+use super::routing::{self as equivalence, type_name};
 use super::value::{Table, Value};
 
 /// 10 years in milliseconds: the longest time to live, delay and idle time.
@@ -53,6 +54,8 @@ pub struct Limits {
     pub length_max: Option<u64>,
     pub bytes_max: Option<u64>,
     pub overflow: Overflow,
+    /// An argument says it, so no policy does.
+    overflow_given: bool,
     pub dead_letter_exchange: Option<Name>,
     pub dead_letter_key: Option<Name>,
     /// Highest priority; `None` for a mailbox without priorities.
@@ -60,19 +63,23 @@ pub struct Limits {
     pub single_active: bool,
     /// Failed attempts before a message is dead-lettered; `None` for no limit.
     pub delivery_limit: Option<u32>,
+    /// As arguments and policies give it: below zero for none.
+    delivery_limit_given: Option<i64>,
+    /// Where neither says anything.
+    delivery_limit_default: Option<u32>,
 }
 
-/// Arguments that a redeclaration must repeat; others are ignored in comparing.
+/// Arguments that a redeclaration must repeat, in RabbitMQ's order; others are ignored in comparing.
 const COMPARED: &[&str] = &[
     "x-expires",
     "x-message-ttl",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
     "x-max-length",
     "x-max-length-bytes",
     "x-max-priority",
     "x-overflow",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
     "x-single-active-consumer",
     "x-queue-type",
     "x-delivery-limit",
@@ -115,13 +122,12 @@ impl Limits {
                 reader.invalid("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined")
             );
         }
+        let overflow_given = declare.arguments.get("x-overflow").is_some();
         let overflow = match reader.text("x-overflow")?.as_deref() {
             None | Some("drop-head") => Overflow::DropHead,
             Some("reject-publish") => Overflow::RejectPublish,
             Some("reject-publish-dlx") => Overflow::RejectPublishDeadLetter,
-            Some(other) => {
-                return Err(reader.invalid("x-overflow", &format!("invalid overflow '{other}'")));
-            }
+            Some(_) => return Err(reader.invalid("x-overflow", "invalid_overflow")),
         };
         let priority_max = match reader.number("x-max-priority", 0, 255)? {
             Some(0) | None => None,
@@ -132,15 +138,14 @@ impl Limits {
         {
             reader.text(mode)?;
         }
-        let limit = match declare.arguments.get("x-delivery-limit") {
-            None if kind == MailboxKind::Quorum => Some(delivery_limit),
+        let delivery_limit_given = match declare.arguments.get("x-delivery-limit") {
             None => None,
-            Some(value) => match value.as_i64() {
-                Some(n) if n < 0 => None,
-                Some(n) => Some(n.min(i64::from(u32::MAX)) as u32),
-                None => return Err(reader.invalid("x-delivery-limit", "not an integer")),
-            },
+            Some(value) => Some(value.as_i64().ok_or_else(|| {
+                let kind = type_name(value);
+                reader.invalid("x-delivery-limit", &format!("{{unacceptable_type,{kind}}}"))
+            })?),
         };
+        let delivery_limit_default = (kind == MailboxKind::Quorum).then_some(delivery_limit);
         Ok(Self {
             kind,
             message_ttl_ms: reader.number("x-message-ttl", 0, TIME_SPAN_MAX_MS)?,
@@ -148,12 +153,25 @@ impl Limits {
             length_max: reader.number("x-max-length", 0, i64::MAX as u64)?,
             bytes_max: reader.number("x-max-length-bytes", 0, i64::MAX as u64)?,
             overflow,
+            overflow_given,
             dead_letter_exchange: dead_letter_exchange.map(Name::from),
             dead_letter_key: dead_letter_key.map(Name::from),
             priority_max: if kind == MailboxKind::Classic { priority_max } else { None },
             single_active: reader.flag("x-single-active-consumer")?.unwrap_or(false),
-            delivery_limit: limit,
-        })
+            delivery_limit: None,
+            delivery_limit_given,
+            delivery_limit_default,
+        }
+        .with_delivery_limit())
+    }
+
+    fn with_delivery_limit(mut self) -> Self {
+        self.delivery_limit = match self.delivery_limit_given {
+            None => self.delivery_limit_default,
+            Some(given) if given < 0 => None,
+            Some(given) => Some(u32::try_from(given).unwrap_or(u32::MAX)),
+        };
+        self
     }
 
     /// Adds what policies say: the smaller number wins; for texts the argument wins.
@@ -176,8 +194,12 @@ impl Limits {
             self.expires_ms = smaller(self.expires_ms, number("expires"));
             self.length_max = smaller(self.length_max, number("max-length"));
             self.bytes_max = smaller(self.bytes_max, number("max-length-bytes"));
-            let limit = number("delivery-limit").map(|n| n.min(u64::from(u32::MAX)) as u32);
-            self.delivery_limit = smaller(self.delivery_limit, limit);
+            let limit = policy.definition.get("delivery-limit").and_then(Value::as_i64);
+            self.delivery_limit_given = match (self.delivery_limit_given, limit) {
+                // Below zero means none: then the other one holds.
+                (Some(a), Some(b)) if a < 0 || b < 0 => Some(a.max(b)),
+                (a, b) => smaller(a, b),
+            };
             if policy.operator {
                 continue;
             }
@@ -187,7 +209,7 @@ impl Limits {
             if self.dead_letter_key.is_none() {
                 self.dead_letter_key = text("dead-letter-routing-key");
             }
-            if self.overflow == Overflow::DropHead {
+            if !self.overflow_given {
                 match text("overflow").as_deref() {
                     Some("reject-publish") => self.overflow = Overflow::RejectPublish,
                     Some("reject-publish-dlx") => self.overflow = Overflow::RejectPublishDeadLetter,
@@ -195,7 +217,7 @@ impl Limits {
                 }
             }
         }
-        self
+        self.with_delivery_limit()
     }
 }
 
@@ -207,7 +229,7 @@ fn smaller<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
 }
 
 /// The first difference between the arguments of two declarations, in RabbitMQ's words.
-pub fn difference(current: &Table, received: &Table) -> Option<(String, String)> {
+pub(super) fn difference(current: &Table, received: &Table) -> Option<(String, String)> {
     COMPARED.iter().find_map(|&name| {
         let normal = |value: Option<&Value>| {
             let classic =
@@ -215,40 +237,9 @@ pub fn difference(current: &Table, received: &Table) -> Option<(String, String)>
             if classic { None } else { value.cloned() }
         };
         let (was, is) = (normal(current.get(name)), normal(received.get(name)));
-        if was == is {
-            return None;
-        }
-        let difference = match (&is, &was) {
-            (Some(is), None) => format!("received {} but current is none", told(is)),
-            (None, Some(was)) => format!("received none but current is {}", told(was)),
-            (Some(is), Some(was)) => format!("received {} but current is {}", told(is), told(was)),
-            (None, None) => return None,
-        };
-        Some((name.to_owned(), difference))
+        let words = equivalence::difference(was.as_ref(), is.as_ref())?;
+        Some((name.to_owned(), words))
     })
-}
-
-fn told(value: &Value) -> String {
-    let (text, kind) = match value {
-        Value::Bool(yes) => (yes.to_string(), "bool"),
-        Value::I8(n) => (n.to_string(), "byte"),
-        Value::U8(n) => (n.to_string(), "unsignedbyte"),
-        Value::I16(n) => (n.to_string(), "short"),
-        Value::U16(n) => (n.to_string(), "unsignedshort"),
-        Value::I32(n) => (n.to_string(), "signedint"),
-        Value::U32(n) => (n.to_string(), "unsignedint"),
-        Value::I64(n) => (n.to_string(), "long"),
-        Value::F32(n) => (n.to_string(), "float"),
-        Value::F64(n) => (n.to_string(), "double"),
-        Value::Text(text) => (String::from_utf8_lossy(text).into_owned(), "longstr"),
-        Value::Binary(_) => (String::new(), "binary"),
-        Value::Timestamp(n) => (n.to_string(), "timestamp"),
-        Value::Decimal { .. } => (String::new(), "decimal"),
-        Value::Table(_) => (String::new(), "table"),
-        Value::Array(_) => (String::new(), "array"),
-        Value::Void => (String::new(), "void"),
-    };
-    format!("the value '{text}' of type '{kind}'")
 }
 
 struct Reader<'a> {
@@ -271,10 +262,13 @@ impl Reader<'_> {
     fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>, Refusal> {
         let Some(value) = self.table.get(name) else { return Ok(None) };
         let Some(n) = value.as_i64() else {
-            return Err(self.invalid(name, &format!("{{unacceptable_type,{}}}", told(value))));
+            return Err(self.invalid(name, &format!("{{unacceptable_type,{}}}", type_name(value))));
         };
         match u64::try_from(n) {
             Ok(n) if n < least => Err(self.invalid(name, "{value_zero,0}")),
+            Ok(n) if n > most && most == u64::from(u8::MAX) => {
+                Err(self.invalid(name, &format!("{{max_value_exceeded,{n}}}")))
+            }
             Ok(n) if n > most => Err(self.invalid(name, &format!("{{value_too_big,{n}}}"))),
             Ok(n) => Ok(Some(n)),
             Err(_) => Err(self.invalid(name, &format!("{{value_negative,{n}}}"))),
@@ -286,7 +280,9 @@ impl Reader<'_> {
             None => Ok(None),
             Some(value) => match value.as_str() {
                 Some(text) => Ok(Some(text.to_owned())),
-                None => Err(self.invalid(name, &format!("{{unacceptable_type,{}}}", told(value)))),
+                None => {
+                    Err(self.invalid(name, &format!("{{unacceptable_type,{}}}", type_name(value))))
+                }
             },
         }
     }
@@ -296,7 +292,9 @@ impl Reader<'_> {
             None => Ok(None),
             Some(value) => match value.as_bool() {
                 Some(yes) => Ok(Some(yes)),
-                None => Err(self.invalid(name, &format!("{{unacceptable_type,{}}}", told(value)))),
+                None => {
+                    Err(self.invalid(name, &format!("{{unacceptable_type,{}}}", type_name(value))))
+                }
             },
         }
     }

@@ -2,24 +2,23 @@
 //!
 //! Knows nothing of exchanges, protocols or disks. Where it must tell somebody, it puts an effect into the turn.
 
+use std::collections::btree_map::Entry as Place;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::Epoch;
-use super::Settings;
 use super::command::{ChannelId, ConnectionId, ConsumerId, MailboxId, Outcome, Seq, Ticket};
 use super::consumer::Consumers;
-use super::dead_letter::Reason;
+use super::dead_letter::{Burial, Reason};
 use super::definition::MailboxDefinition;
-use super::event::{Append, Effect, RecoveredMailbox, Rest, Write};
-use super::lane::{Cold, Entry, Lane};
-use super::limits::Limits;
+use super::delay::Delayed;
+use super::event::{Append, Effect, Rest, Write};
+use super::lane::{Entry, Lane};
+use super::limits::{Limits, MailboxKind};
+use super::mark::Mark;
 use super::message::Message;
 use super::name::{Name, Time};
+use super::paging::Recalls;
 use super::turn::Turn;
-
-/// Positions that a mark runs ahead of deliveries, so that few marks are written.
-const MARK_STEP: u64 = 1024;
 
 #[derive(Debug)]
 pub(super) struct Mailbox {
@@ -32,22 +31,20 @@ pub(super) struct Mailbox {
     pub(super) declared: Limits,
     pub(super) limits: Limits,
     pub(super) policy: Option<Name>,
-    /// Holds what an exchange delays; due messages are routed by that exchange.
+    /// Holds what this exchange delays; due messages are routed by it. Out of reach for clients and policies.
     pub(super) feeds: Option<Name>,
     pub(super) consumers: Consumers,
-    pub(super) had_consumer: bool,
     /// Their message is on its way from the store.
     pub(super) askers: VecDeque<Asker>,
     /// Somebody declared, consumed or asked last at this time.
     pub(super) used: Time,
     pub(super) lanes: Vec<Lane>,
-    /// Delivered and not yet settled. An entry is either here, in a lane or delayed.
+    /// Delivered and not yet settled. An entry is either here, in a lane, delayed or recalled.
     pub(super) leases: BTreeMap<Seq, Lease>,
-    pub(super) delayed: BTreeMap<(Time, Seq), Delayed>,
-    /// Messages with an expiry of their own.
+    pub(super) delayed: Delayed,
+    /// Ready messages with an expiry of their own, and their lanes.
     pub(super) expiries: BTreeSet<(Time, Seq, u8)>,
-    /// Waits for the store: entries that expired or came due on disk.
-    pub(super) recalled: BTreeMap<Seq, Recall>,
+    pub(super) recalls: Recalls,
     pub(super) ready: u64,
     pub(super) ready_bytes: u64,
     pub(super) counts: Counts,
@@ -55,15 +52,13 @@ pub(super) struct Mailbox {
     pub(super) stuck: bool,
     /// The deadline it has in the broker's timers.
     pub(super) timer: Option<Time>,
-    next: Seq,
-    mark: Mark,
-    /// Up to here a consumer may have seen messages before the last stop.
-    recovered_mark: Seq,
-    /// Highest position handed to anybody.
-    delivered_max: Seq,
+    pub(super) next: Seq,
+    pub(super) mark: Mark,
+    /// The store holds messages of it that a restart will not find.
+    pub(super) spilled: bool,
 }
 
-/// A delivery not yet settled: who holds it, since when.
+/// A delivery not yet settled, and who holds it.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) entry: Entry,
@@ -71,7 +66,6 @@ pub(super) struct Lease {
     pub(super) channel: ChannelId,
     /// `None` for a message that was asked for singly.
     pub(super) consumer: Option<ConsumerId>,
-    pub(super) since: Time,
 }
 
 /// Somebody who asked for one message and waits for the answer.
@@ -83,40 +77,29 @@ pub(super) struct Asker {
     pub(super) no_ack: bool,
 }
 
-#[derive(Debug)]
-pub(super) enum Delayed {
-    Hot(Box<Entry>),
-    /// Only the store holds it.
-    Cold(Cold, Rest),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Recall {
-    Expired,
-    Due,
-}
-
+/// What happened in a mailbox since the start.
+///
+/// Each message ends in one way: published + recovered = settled + expired + dropped + dead-lettered + purged + damaged
+/// + what is ready, unsettled or delayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub published: u64,
+    /// Found in the store at the start.
+    pub recovered: u64,
+    /// Not taken by the overflow rule; not published.
+    pub refused: u64,
     pub delivered: u64,
     pub redelivered: u64,
+    /// Accepted, or rejected where nobody wants dead letters.
     pub settled: u64,
+    /// Too old, where nobody wants dead letters.
     pub expired: u64,
+    /// Beyond the length, where nobody wants dead letters.
     pub dropped: u64,
+    /// Went to the dead-letter exchange, for any reason.
     pub dead_lettered: u64,
     pub purged: u64,
     pub damaged: u64,
-}
-
-/// "Everything up to here may have been delivered", written ahead of deliveries.
-#[derive(Debug, Default)]
-struct Mark {
-    upto: Seq,
-    /// The batch that carries `upto`.
-    epoch: Epoch,
-    /// The last one that is surely durable.
-    durable: Seq,
 }
 
 impl Mailbox {
@@ -133,14 +116,13 @@ impl Mailbox {
             policy: None,
             feeds: None,
             consumers: Consumers::default(),
-            had_consumer: false,
             askers: VecDeque::new(),
             used: now,
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             leases: BTreeMap::new(),
-            delayed: BTreeMap::new(),
+            delayed: Delayed::default(),
             expiries: BTreeSet::new(),
-            recalled: BTreeMap::new(),
+            recalls: Recalls::default(),
             ready: 0,
             ready_bytes: 0,
             counts: Counts::default(),
@@ -148,36 +130,7 @@ impl Mailbox {
             timer: None,
             next: Seq(1),
             mark: Mark::default(),
-            recovered_mark: Seq(0),
-            delivered_max: Seq(0),
-        }
-    }
-
-    /// Takes over what the store found.
-    pub(super) fn recover(&mut self, found: RecoveredMailbox) {
-        self.next = found.next;
-        self.recovered_mark = found.mark;
-        self.delivered_max = found.mark;
-        self.mark = Mark { upto: found.mark, epoch: Epoch(0), durable: found.mark };
-        for run in found.messages {
-            let cold = Cold {
-                first: run.first,
-                count: run.count,
-                bytes: run.bytes,
-                since: run.rest.since,
-            };
-            if run.rest.deliver_at > Time::ZERO {
-                self.delayed
-                    .insert((run.rest.deliver_at, run.first), Delayed::Cold(cold, run.rest));
-                continue;
-            }
-            let lane = self.lane_of(run.rest.lane);
-            if run.rest.expires > Time::ZERO {
-                self.expiries.insert((run.rest.expires, run.first, lane as u8));
-            }
-            self.ready += u64::from(run.count);
-            self.ready_bytes += run.bytes;
-            self.lanes[lane].recover(cold);
+            spilled: false,
         }
     }
 
@@ -186,29 +139,22 @@ impl Mailbox {
         self.definition.durable && !self.definition.exclusive
     }
 
-    /// Nobody consumed, asked or declared for as long as it may live unused.
-    pub(super) fn is_forgotten(&self, now: Time) -> bool {
-        self.limits.expires_ms.is_some_and(|idle| self.used.plus_ms(idle) <= now)
-            && self.consumers.is_empty()
-    }
-
     pub(super) fn unsettled(&self) -> u64 {
         self.leases.len() as u64
     }
 
-    fn lane_of(&self, priority: u8) -> usize {
+    pub(super) fn lane_of(&self, priority: u8) -> usize {
         usize::from(priority).min(self.lanes.len() - 1)
+    }
+
+    /// Whether failed attempts are kept and shown.
+    pub(super) fn counts_attempts(&self) -> bool {
+        self.limits.kind == MailboxKind::Quorum || self.limits.delivery_limit.is_some()
     }
 
     /// Whether a message that is published now would go to a consumer at once.
     pub(super) fn hands_on(&self) -> bool {
         self.ready == 0 && !self.stuck && !self.consumers.is_empty()
-    }
-
-    /// Whether a new message must be refused by the overflow rule.
-    pub(super) fn is_full(&self) -> bool {
-        self.limits.length_max.is_some_and(|most| self.ready >= most)
-            || self.limits.bytes_max.is_some_and(|most| self.ready_bytes >= most)
     }
 
     /// A message comes to rest. It is delivered by the next `dispatch`.
@@ -226,13 +172,14 @@ impl Mailbox {
             redelivered: false,
         };
         let stored =
-            self.durable() && (message.persistent() || self.limits.delivery_limit.is_some());
+            self.durable() && (message.persistent() || self.limits.kind != MailboxKind::Classic);
         let entry = Entry { seq, message, rest, epoch: turn.epoch, stored };
         if stored {
             turn.write(Write::Append(entry.append(self.id, false)));
         }
+        *turn.memory += entry.message.size() as u64;
         if deliver_at > turn.now {
-            self.delayed.insert((deliver_at, seq), Delayed::Hot(Box::new(entry)));
+            self.hide(entry, turn);
             return;
         }
         if rest.expires > Time::ZERO {
@@ -240,89 +187,92 @@ impl Mailbox {
         }
         self.ready += 1;
         self.ready_bytes += entry.body_size();
-        *turn.memory += entry.message.size() as u64;
         self.lanes[lane].append(entry);
     }
 
     /// Takes the next ready entry that may be delivered now.
     pub(super) fn take(&mut self, turn: &mut Turn<'_>) -> Option<Entry> {
-        let lane = self.lanes.iter().rposition(|lane| lane.oldest().is_some())?;
-        let (seq, stored, epoch) = {
+        let lane = self.lanes.iter().rposition(|lane| !lane.is_empty())?;
+        if self.durable() {
             let front = self.lanes[lane].front()?;
-            (front.seq, front.stored, front.epoch)
-        };
-        if stored && !self.may_show(seq, epoch, turn) {
-            turn.awaiting.insert(self.id);
-            return None;
+            let (seq, epoch) = (front.seq, front.epoch);
+            if front.stored && !self.may_show(seq, epoch, turn) {
+                turn.awaiting.insert(self.id);
+                return None;
+            }
         }
         let mut entry = self.lanes[lane].take()?;
         self.forget_ready(&entry, turn);
-        entry.rest.redelivered |= seq <= self.recovered_mark;
-        self.delivered_max = self.delivered_max.max(seq);
+        entry.rest.redelivered |= self.mark.was_seen(entry.seq);
+        self.mark.delivered(entry.seq);
         Some(entry)
+    }
+
+    fn may_show(&mut self, seq: Seq, epoch: super::Epoch, turn: &mut Turn<'_>) -> bool {
+        let (may, mark) = self.mark.may_show(seq, epoch, turn.epoch, turn.durable);
+        if let Some(upto) = mark {
+            turn.write(Write::Mark { mailbox: self.id, upto });
+        }
+        may
     }
 
     /// Counters after an entry left a lane.
     pub(super) fn forget_ready(&mut self, entry: &Entry, turn: &mut Turn<'_>) {
         self.ready -= 1;
-        self.ready_bytes =
-            if self.ready == 0 { 0 } else { self.ready_bytes.saturating_sub(entry.body_size()) };
-        *turn.memory = turn.memory.saturating_sub(entry.message.size() as u64);
+        self.ready_bytes -= entry.body_size();
+        *turn.memory -= entry.message.size() as u64;
         if entry.rest.expires > Time::ZERO {
             self.expiries.remove(&(entry.rest.expires, entry.seq, entry.rest.lane));
         }
     }
 
-    /// A stored message may be shown only if a restart would know that it was: its position is marked in an earlier
-    /// batch that is durable, or in the batch that stores the message or one before.
-    fn may_show(&mut self, seq: Seq, epoch: Epoch, turn: &mut Turn<'_>) -> bool {
-        if self.mark.epoch <= turn.durable {
-            self.mark.durable = self.mark.upto;
-        }
-        let runs_low =
-            seq.0 + MARK_STEP / 2 > self.mark.upto.0 && self.mark.durable == self.mark.upto;
-        if seq > self.mark.upto || runs_low {
-            self.mark.upto = Seq(seq.0 + MARK_STEP);
-            self.mark.epoch = turn.epoch;
-            turn.write(Write::Mark { mailbox: self.id, upto: self.mark.upto });
-        }
-        seq <= self.mark.durable || epoch >= self.mark.epoch
-    }
-
     /// At an orderly stop the mark is made exact.
     pub(super) fn settle_mark(&mut self, out: &mut Vec<Effect>) {
-        if self.durable() && self.mark.upto != self.delivered_max {
-            self.mark.upto = self.delivered_max;
-            out.push(Effect::Write(Write::Mark { mailbox: self.id, upto: self.delivered_max }));
+        if self.durable()
+            && let Some(upto) = self.mark.settle()
+        {
+            out.push(Effect::Write(Write::Mark { mailbox: self.id, upto }));
         }
     }
 
-    /// Ends a lease. Returns whose consumer gets its credit back.
+    pub(super) fn holds(&self, seq: Seq, by: ConnectionId, channel: ChannelId) -> bool {
+        self.leases
+            .get(&seq)
+            .is_some_and(|lease| lease.connection == by && lease.channel == channel)
+    }
+
+    /// Ends a lease. `None` if the channel has no such lease; otherwise whether a consumer held it.
     pub(super) fn settle(
         &mut self,
         seq: Seq,
+        (by, channel): (ConnectionId, ChannelId),
         outcome: Outcome,
         turn: &mut Turn<'_>,
-    ) -> Option<Lease> {
-        let mut lease = self.leases.remove(&seq)?;
-        if let Some(consumer) = lease.consumer
-            && let Some(consumer) = self.consumers.get_mut(lease.connection, consumer)
+    ) -> Option<bool> {
+        let Place::Occupied(found) = self.leases.entry(seq) else { return None };
+        if found.get().connection != by || found.get().channel != channel {
+            return None;
+        }
+        let Lease { mut entry, consumer, .. } = found.remove();
+        if let Some(consumer) = consumer
+            && let Some(consumer) = self.consumers.get_mut(by, consumer)
         {
             consumer.unsettled = consumer.unsettled.saturating_sub(1);
         }
         self.stuck = false;
         match outcome {
-            Outcome::Accepted => self.counts.settled += 1,
-            Outcome::Rejected => {
-                self.discard(lease.entry.clone(), Reason::Rejected, turn);
+            Outcome::Accepted => {
+                self.counts.settled += 1;
+                self.remove_stored(&entry, turn);
             }
-            Outcome::Released => self.put_back(lease.entry.clone(), false, None, turn),
+            Outcome::Rejected => self.discard(entry, Reason::Rejected, turn),
+            Outcome::Released => self.put_back(entry, false, None, turn),
             Outcome::Modified { delay_ms } => {
-                lease.entry.rest.attempts += 1;
-                self.put_back(lease.entry.clone(), true, delay_ms, turn);
+                entry.rest.attempts = entry.rest.attempts.saturating_add(1);
+                self.put_back(entry, true, delay_ms, turn);
             }
         }
-        Some(lease)
+        Some(consumer.is_some())
     }
 
     fn put_back(
@@ -339,7 +289,7 @@ impl Mailbox {
             return self.discard(entry, Reason::DeliveryLimit, turn);
         }
         let deliver_at = delay_ms.map_or(Time::ZERO, |ms| turn.now.plus_ms(ms));
-        let counted = failed && self.limits.delivery_limit.is_some();
+        let counted = failed && self.counts_attempts();
         if entry.stored && (counted || delay_ms.is_some()) {
             turn.write(Write::Attempts {
                 mailbox: self.id,
@@ -347,21 +297,29 @@ impl Mailbox {
                 attempts: entry.rest.attempts,
                 deliver_at,
             });
+            // Its place in the store is what this batch makes of it.
+            entry.epoch = turn.epoch;
         }
+        *turn.memory += entry.message.size() as u64;
         if deliver_at > turn.now {
             entry.rest.deliver_at = deliver_at;
-            self.delayed.insert((deliver_at, entry.seq), Delayed::Hot(Box::new(entry)));
-            return;
+            self.hide(entry, turn);
+        } else {
+            self.make_ready(entry);
         }
-        self.make_ready_again(entry, turn);
     }
 
-    /// Back to its place among the ready.
-    pub(super) fn make_ready_again(&mut self, mut entry: Entry, turn: &mut Turn<'_>) {
+    /// Nobody sees it until it is due.
+    fn hide(&mut self, entry: Entry, turn: &mut Turn<'_>) {
+        let (hot, bytes) = (turn.settings.hot_messages, turn.settings.hot_bytes as u64);
+        self.delayed.add(entry, hot, bytes);
+    }
+
+    /// To its place among the ready, again or for the first time.
+    fn make_ready(&mut self, mut entry: Entry) {
         entry.rest.deliver_at = Time::ZERO;
         self.ready += 1;
         self.ready_bytes += entry.body_size();
-        *turn.memory += entry.message.size() as u64;
         if entry.rest.expires > Time::ZERO {
             self.expiries.insert((entry.rest.expires, entry.seq, entry.rest.lane));
         }
@@ -370,29 +328,46 @@ impl Mailbox {
         self.stuck = false;
     }
 
-    /// The message goes for good; where the mailbox has a dead-letter exchange, it goes there.
-    pub(super) fn discard(&mut self, entry: Entry, reason: Reason, turn: &mut Turn<'_>) {
+    /// A hidden message may be seen now, or goes to the exchange that hid it.
+    pub(super) fn come_due(&mut self, entry: Entry, turn: &mut Turn<'_>) {
+        if let Some(exchange) = self.feeds.clone() {
+            self.remove_stored(&entry, turn);
+            self.counts.settled += 1;
+            turn.burials.push(Burial::due(self.vhost.clone(), exchange, &entry));
+        } else {
+            *turn.memory += entry.message.size() as u64;
+            self.make_ready(entry);
+        }
+    }
+
+    pub(super) fn remove_stored(&self, entry: &Entry, turn: &mut Turn<'_>) {
         if entry.stored {
             turn.write(Write::Remove { mailbox: self.id, first: entry.seq, count: 1 });
+        }
+    }
+
+    /// The message goes for good; where the mailbox has a dead-letter exchange, it goes there.
+    pub(super) fn discard(&mut self, entry: Entry, reason: Reason, turn: &mut Turn<'_>) {
+        self.remove_stored(&entry, turn);
+        if self.limits.dead_letter_exchange.is_some() {
+            self.counts.dead_lettered += 1;
+            turn.bury(self, &entry.message, reason);
+            return;
         }
         match reason {
             Reason::Expired => self.counts.expired += 1,
             Reason::MaxLength => self.counts.dropped += 1,
             Reason::Rejected | Reason::DeliveryLimit => self.counts.settled += 1,
         }
-        if self.limits.dead_letter_exchange.is_some() {
-            self.counts.dead_lettered += 1;
-            turn.bury(self, entry, reason);
-        }
     }
 
     /// Removes everything ready; what consumers hold stays with them. Returns how many went.
     pub(super) fn purge(&mut self, turn: &mut Turn<'_>) -> u64 {
-        let mut gone = 0;
+        let gone = self.ready;
         for lane in &mut self.lanes {
             let (entries, ranges) = lane.drain();
             for entry in &entries {
-                *turn.memory = turn.memory.saturating_sub(entry.message.size() as u64);
+                *turn.memory -= entry.message.size() as u64;
                 if entry.stored {
                     turn.write(Write::Remove { mailbox: self.id, first: entry.seq, count: 1 });
                 }
@@ -401,8 +376,6 @@ impl Mailbox {
                 let (first, count) = (range.first, range.count);
                 turn.write(Write::Remove { mailbox: self.id, first, count });
             }
-            gone += entries.len() as u64;
-            gone += ranges.iter().map(|range| u64::from(range.count)).sum::<u64>();
         }
         self.expiries.clear();
         self.ready = 0;
@@ -411,85 +384,22 @@ impl Mailbox {
         gone
     }
 
-    /// Memory that the mailbox gives up when it is deleted.
-    pub(super) fn forget_memory(&self, turn: &mut Turn<'_>) {
-        for lane in &self.lanes {
-            for entry in lane.hot() {
-                *turn.memory = turn.memory.saturating_sub(entry.message.size() as u64);
-            }
+    /// A message that the overflow rule refuses; with `dead_letter` it goes to the dead-letter exchange.
+    pub(super) fn refuse(
+        &mut self,
+        message: &Arc<Message>,
+        dead_letter: bool,
+        turn: &mut Turn<'_>,
+    ) {
+        self.counts.refused += 1;
+        if dead_letter && self.limits.dead_letter_exchange.is_some() {
+            turn.bury(self, message, Reason::MaxLength);
         }
-    }
-
-    /// Gives memory back: what the store holds need not stay here.
-    pub(super) fn cool(&mut self, turn: &mut Turn<'_>) {
-        let hot = self.hot_max(turn.settings);
-        for lane in &mut self.lanes {
-            let freed = lane.cool(hot, turn.durable);
-            *turn.memory = turn.memory.saturating_sub(freed);
-        }
-        for delayed in self.delayed.values_mut().skip(hot) {
-            delayed.cool(turn.durable);
-        }
-    }
-
-    pub(super) fn has_surplus(&self, settings: &Settings) -> bool {
-        let hot = self.hot_max(settings);
-        self.lanes.iter().any(|lane| lane.has_surplus(hot))
-    }
-
-    /// How many messages stay in memory at the front of a lane: few where they are large.
-    pub(super) fn hot_max(&self, settings: &Settings) -> usize {
-        let average = self.ready_bytes.checked_div(self.ready).unwrap_or(0).max(1);
-        let fitting = settings.hot_bytes as u64 / average;
-        (fitting as usize).clamp(4, settings.hot_messages)
-    }
-
-    /// A message that the overflow rule refuses, but dead-letters.
-    pub(super) fn refuse(&mut self, message: Arc<Message>, turn: &mut Turn<'_>) {
-        let rest = Rest { since: turn.now, ..Rest::default() };
-        let entry = Entry { seq: Seq(0), message, rest, epoch: turn.epoch, stored: false };
-        if self.limits.dead_letter_exchange.is_some() {
-            turn.bury(self, entry, Reason::MaxLength);
-        }
-    }
-
-    /// Memory ran out: transient messages go to the store too, not to survive but to make room.
-    pub(super) fn spill(&mut self, turn: &mut Turn<'_>) {
-        let id = self.id;
-        for lane in &mut self.lanes {
-            for entry in lane.unstored_mut() {
-                entry.stored = true;
-                entry.epoch = turn.epoch;
-                let append = entry.append(id, true);
-                turn.out.push(Effect::Write(Write::Append(append)));
-            }
-        }
-    }
-
-    pub(super) fn next(&self) -> Seq {
-        self.next
     }
 }
 
 impl Entry {
     pub(super) fn append(&self, mailbox: MailboxId, transient: bool) -> Append {
         Append { mailbox, seq: self.seq, message: self.message.clone(), rest: self.rest, transient }
-    }
-}
-
-impl Delayed {
-    fn cool(&mut self, durable: Epoch) {
-        if let Self::Hot(entry) = self
-            && entry.stored
-            && entry.epoch <= durable
-        {
-            let cold = Cold {
-                first: entry.seq,
-                count: 1,
-                bytes: entry.body_size(),
-                since: entry.rest.since,
-            };
-            *self = Self::Cold(cold, entry.rest);
-        }
     }
 }

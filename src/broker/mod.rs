@@ -14,20 +14,26 @@ mod consume;
 mod consumer;
 mod dead_letter;
 mod definition;
+mod delay;
 mod dispatch;
 mod event;
+mod expiry;
 pub mod inspect;
 mod lane;
 mod limits;
 mod mailbox;
+mod mark;
 mod message;
 mod name;
 mod neutral;
+mod paging;
 mod publish;
 mod refusal;
 pub mod routing;
 pub mod selector;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod turn;
 mod value;
@@ -80,6 +86,8 @@ pub struct Broker {
     awaiting: BTreeSet<MailboxId>,
     /// Mailboxes that keep more in memory than they should.
     surplus: BTreeSet<MailboxId>,
+    /// Messages are spilled once there are this many bytes in memory.
+    spill_above: u64,
     memory: u64,
     /// Messages accepted since the start.
     messages: u64,
@@ -144,6 +152,7 @@ impl Broker {
             burials: Vec::new(),
             awaiting: BTreeSet::new(),
             surplus: BTreeSet::new(),
+            spill_above: 0,
             memory: 0,
             messages: 0,
             next_mailbox: 0,
@@ -192,7 +201,7 @@ impl Broker {
                 }
             }
             Command::CloseChannel(channel, ticket) => {
-                self.close_channel(from, channel, now, out);
+                self.close_channels(from, &[channel], now, out);
                 let event = Event::Reply { channel, ticket, result: Ok(Reply::Done) };
                 out.push(Effect::NotifyDurable(from, event));
             }
@@ -218,6 +227,11 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) {
+        let anonymous = matches!(request, Request::Credential(_)) || from == SERVER;
+        if !anonymous && let Err(refusal) = self.whose(from) {
+            let event = Event::Reply { channel, ticket, result: Err(refusal) };
+            return out.push(Effect::NotifyDurable(from, event));
+        }
         let result = match request {
             Request::DeclareExchange(declare) => self.declare_exchange(from, &declare, out),
             Request::DeleteExchange { name, if_unused } => {
@@ -247,7 +261,7 @@ impl Broker {
                 Ok(Reply::Done)
             }
             Request::Recover => {
-                self.return_leases(from, channel, Outcome::Released, now, out);
+                self.return_leases(from, &[channel], Outcome::Released, now, out);
                 Ok(Reply::Done)
             }
             Request::Commit(commands) => self.commit(from, commands, now, out),
@@ -273,15 +287,13 @@ impl Broker {
             && due <= now
         {
             self.timers.pop_first();
-            let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
             mailbox.timer = None;
             if mailbox.is_forgotten(now) {
                 self.delete_mailbox_now(id, now, out);
-                continue;
+            } else {
+                self.dirty.push(id);
             }
-            mailbox.tick(&mut turn);
-            self.dirty.push(id);
         }
         self.finish(now, out);
     }
@@ -300,6 +312,7 @@ impl Broker {
     /// The batch and all before it are durable.
     pub fn durable(&mut self, epoch: Epoch, now: Time, out: &mut Vec<Effect>) {
         self.durable = self.durable.max(epoch);
+        self.spill_above = 0;
         self.dirty.extend(std::mem::take(&mut self.awaiting));
         for id in std::mem::take(&mut self.surplus) {
             let mut turn = carry!(self, now, out);
@@ -334,12 +347,9 @@ impl Broker {
                 let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
                 mailbox.dispatch(&mut turn);
                 if mailbox.has_surplus(&self.settings) {
-                    if self.memory > self.settings.memory_max {
-                        mailbox.spill(&mut carry!(self, now, out));
-                    }
                     self.surplus.insert(id);
                 }
-                let next = mailbox.next_deadline().map(|due| due.max(Time(now.0 + 1)));
+                let next = mailbox.next_deadline(now).map(|due| due.max(Time(now.0 + 1)));
                 if next != mailbox.timer {
                     if let Some(old) = mailbox.timer {
                         self.timers.remove(&(old, id));
@@ -351,6 +361,21 @@ impl Broker {
             self.dirty.clear();
             if !self.burials.is_empty() {
                 self.bury(now, out);
+            }
+        }
+        if self.memory > self.settings.memory_max && self.memory > self.spill_above {
+            self.spill(now, out);
+        }
+    }
+
+    /// Memory runs out: where there is more of it in use than need be, the store takes over.
+    fn spill(&mut self, now: Time, out: &mut Vec<Effect>) {
+        // Looking at everything costs: only once memory grew again, or what was spilled is out of it.
+        self.spill_above = self.memory + self.settings.memory_max / 16;
+        for id in &self.surplus {
+            let mut turn = carry!(self, now, out);
+            if let Some(mailbox) = self.mailboxes.get_mut(id) {
+                mailbox.spill(&mut turn);
             }
         }
     }

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::command::{ConnectionId, MailboxId, Publish};
-use super::connection::Route;
 use super::dead_letter::{Burial, circles};
 use super::event::{Cause, Effect, Event};
-use super::limits::Overflow;
+use super::limits::{Overflow, TIME_SPAN_MAX_MS};
 use super::message::{Message, MessageId};
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
+use super::routing::Routed;
+use super::topology::is_delay_name;
 use super::{Broker, carry};
 
 /// Messages that rest are copied out of the socket's buffer up to this size; larger ones fill most of it anyway.
@@ -21,19 +22,17 @@ const DETACH_SIZE_MAX: usize = 16 * 1024;
 /// Key prefix of addresses that answer a request directly.
 const REPLY_PREFIX: &[u8] = b"amq.rabbitmq.reply-to.";
 
-/// Dead letters of dead letters in one turn, at most.
-const BURIALS_MAX: usize = 100_000;
-
 type Targets = SmallVec<[MailboxId; 2]>;
 
 impl Broker {
+    /// False where a mailbox refused the message by its overflow rule.
     pub(super) fn publish(
         &mut self,
         from: ConnectionId,
         publish: Publish,
         now: Time,
         out: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         let (channel, confirm, mandatory) = (publish.channel, publish.confirm, publish.mandatory);
         match self.accept(from, publish, now, out) {
             Ok(Fate::Routed { taken }) => {
@@ -41,6 +40,7 @@ impl Broker {
                     let event = Event::Confirmed { channel, tag, taken };
                     out.push(Effect::NotifyDurable(from, event));
                 }
+                return taken;
             }
             Ok(Fate::Unroutable(message)) => {
                 if mandatory {
@@ -57,36 +57,33 @@ impl Broker {
             }
             Err(refusal) => self.refuse(from, channel, Cause::Publish, refusal, out),
         }
+        true
     }
 
     fn accept(
         &mut self,
         from: ConnectionId,
-        mut publish: Publish,
+        publish: Publish,
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<Fate, Refusal> {
         self.totals.published += 1;
-        self.messages += 1;
-        if let Some(message) = Arc::get_mut(&mut publish.message) {
-            message.id = MessageId(
-                u128::from(now.0 & 0xffff_ffff_ffff) << 80
-                    | u128::from(self.settings.host) << 48
-                    | u128::from(self.messages & 0xffff_ffff_ffff),
-            );
-        }
-        let message = publish.message;
+        let mut message = publish.message;
+        check_expiration(&message)?;
+        self.give_id(&mut message, now);
         let targets = match self.cached_route(from, publish.channel, &message, &publish.more_keys) {
             Some(targets) => targets,
             None => {
+                let more = publish.more_keys.as_deref().map_or(&[][..], Vec::as_slice);
+                let vhost = self.check_publish(from, &message, more)?;
+                self.note_publisher(from, out);
                 if message.key().starts_with(REPLY_PREFIX)
                     && message.exchange().is_empty()
-                    && self.reply(from, &message, out)
+                    && self.reply(&vhost, &message, out)
                 {
                     return Ok(Fate::Routed { taken: true });
                 }
-                let more = publish.more_keys.as_deref().map_or(&[][..], Vec::as_slice);
-                match self.route_checked(from, publish.channel, &message, more, now, out)? {
+                match self.route(from, publish.channel, &vhost, &message, more, now, out) {
                     Some(targets) => targets,
                     None => return Ok(Fate::Routed { taken: true }),
                 }
@@ -96,6 +93,22 @@ impl Broker {
             return Ok(Fate::Unroutable(message));
         }
         Ok(Fate::Routed { taken: self.place(&targets, message, now, out) })
+    }
+
+    fn give_id(&mut self, message: &mut Arc<Message>, now: Time) {
+        self.messages += 1;
+        let id = MessageId(
+            u128::from(now.0 & 0xffff_ffff_ffff) << 80
+                | u128::from(self.settings.host) << 48
+                | u128::from(self.messages & 0xffff_ffff_ffff),
+        );
+        if let Some(message) = Arc::get_mut(message) {
+            message.id = id;
+        } else {
+            let mut own = message.detached();
+            own.id = id;
+            *message = Arc::new(own);
+        }
     }
 
     /// The answer of the channel's last publish, if it was the same question and nothing changed since.
@@ -111,66 +124,91 @@ impl Broker {
         }
         let connection = self.connections.get(&from)?;
         let route = connection.channels.get(&channel)?.route.as_ref()?;
-        let same_exchange =
-            route.exchange.same(message.exchange()) || route.exchange == *message.exchange();
+        let exchange = route.exchange.as_ref()?;
+        let same_exchange = exchange.same(message.exchange()) || exchange == message.exchange();
         (route.generation == self.generation && same_exchange && route.key == message.key())
             .then(|| route.targets.clone())
     }
 
-    /// Permissions, the exchange, its bindings. `None` where the message is delayed.
-    fn route_checked(
-        &mut self,
+    /// Whether the connection may publish this, and in which virtual host.
+    pub(super) fn check_publish(
+        &self,
         from: ConnectionId,
-        channel: super::ChannelId,
-        message: &Arc<Message>,
+        message: &Message,
         more_keys: &[Bytes],
-        now: Time,
-        out: &mut Vec<Effect>,
-    ) -> Result<Option<Targets>, Refusal> {
+    ) -> Result<Name, Refusal> {
         let (user, vhost_name) = self.whose(from)?;
-        self.note_publisher(from, out);
-        let exchange = message.exchange().clone();
-        self.access.check(&user, &vhost_name, Action::Write, Kind::Exchange, &exchange)?;
+        check_expiration(message)?;
+        let exchange = message.exchange();
+        self.access.check(&user, &vhost_name, Action::Write, Kind::Exchange, exchange)?;
         let missing =
             || Refusal::NoSuchExchange { name: exchange.clone(), vhost: vhost_name.clone() };
-        let vhost = self.vhosts.get_mut(&vhost_name).ok_or_else(missing)?;
-        let found = vhost.exchanges.get(&exchange).ok_or_else(missing)?;
+        let vhost = self.vhosts.get(&vhost_name).ok_or_else(missing)?;
+        let found = vhost.exchanges.get(exchange).ok_or_else(missing)?;
         if found.internal() {
-            return Err(Refusal::InternalExchange { name: exchange, vhost: vhost_name });
+            return Err(Refusal::InternalExchange { name: exchange.clone(), vhost: vhost_name });
         }
         if found.is_topic() {
             let keys = std::iter::once(message.key()).chain(more_keys.iter().map(|key| &key[..]));
             for key in keys {
                 let action = Action::Write;
-                self.access.check_topic(&user, &vhost_name, &exchange, action, key)?;
+                self.access.check_topic(&user, &vhost_name, exchange, action, key)?;
             }
         }
-        let mut names = std::mem::take(&mut self.names);
-        names.clear();
+        Ok(vhost_name)
+    }
+
+    /// Where the bindings lead. `None` where the message is delayed and goes nowhere else.
+    #[expect(clippy::too_many_arguments, reason = "one caller, which has all of them at hand")]
+    fn route(
+        &mut self,
+        from: ConnectionId,
+        channel: super::ChannelId,
+        vhost_name: &Name,
+        message: &Arc<Message>,
+        more_keys: &[Bytes],
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Option<Targets> {
+        let (targets, routed) =
+            self.follow(vhost_name, message.exchange(), message.key(), more_keys, message);
+        if routed.cacheable {
+            let generation = self.generation;
+            let channel = self.channel_mut(from, channel);
+            let route = channel.route.get_or_insert_default();
+            route.generation = generation;
+            route.exchange = Some(message.exchange().clone());
+            route.key.clear();
+            route.key.extend_from_slice(message.key());
+            route.targets.clone_from(&targets);
+        }
+        if routed.delayed.is_empty() {
+            return Some(targets);
+        }
+        self.delay(vhost_name, &routed.delayed, message, now, out);
+        (!targets.is_empty()).then_some(targets)
+    }
+
+    fn follow(
+        &mut self,
+        vhost: &Name,
+        exchange: &Name,
+        key: &[u8],
+        more_keys: &[Bytes],
+        message: &Arc<Message>,
+    ) -> (Targets, Routed) {
+        let nowhere = Routed { cacheable: false, delayed: Vec::new() };
+        let Some(vhost) = self.vhosts.get_mut(vhost) else { return (Targets::new(), nowhere) };
         let mailboxes = &vhost.mailboxes;
-        let find = |name: &str| mailboxes.get_key_value(name).map(|(name, _)| name.clone());
+        let find = |name: &str| {
+            let (name, _) = mailboxes.get_key_value(name)?;
+            (!is_delay_name(name)).then(|| name.clone())
+        };
+        self.names.clear();
         let exchanges = &mut vhost.exchanges;
-        let routed =
-            exchanges.route(&exchange, message.key(), more_keys, message, &find, &mut names);
-        let targets: Targets =
-            names.iter().filter_map(|name| mailboxes.get(name)).copied().collect();
-        self.names = names;
-        if routed.cacheable && more_keys.is_empty() {
-            let route = Route {
-                generation: self.generation,
-                exchange,
-                key: Bytes::copy_from_slice(message.key()),
-                targets: targets.clone(),
-            };
-            self.channel_mut(from, channel).route = Some(route);
-        }
-        if !routed.delayed.is_empty() {
-            self.delay(&vhost_name, &routed.delayed, message, now, out);
-            if targets.is_empty() {
-                return Ok(None);
-            }
-        }
-        Ok(Some(targets))
+        let routed = exchanges.route(exchange, key, more_keys, message, &find, &mut self.names);
+        let targets = self.names.iter().filter_map(|name| mailboxes.get(name)).copied().collect();
+        (targets, routed)
     }
 
     /// The message comes to rest in each target. False where one of them refused it.
@@ -187,7 +225,7 @@ impl Broker {
         for id in targets {
             let Some(mailbox) = mailboxes.get(id) else { continue };
             hands_on &= mailbox.hands_on();
-            if mailbox.limits.overflow != Overflow::DropHead && mailbox.is_full() {
+            if mailbox.refuses(message.body().len() as u64) {
                 full.push(*id);
             }
         }
@@ -198,10 +236,8 @@ impl Broker {
             let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(id) else { continue };
             if full.contains(id) {
-                mailbox.counts.dropped += 1;
-                if mailbox.limits.overflow == Overflow::RejectPublishDeadLetter {
-                    mailbox.refuse(message.clone(), &mut turn);
-                }
+                let dead_letter = mailbox.limits.overflow == Overflow::RejectPublishDeadLetter;
+                mailbox.refuse(&message, dead_letter, &mut turn);
                 continue;
             }
             mailbox.append(message.clone(), Time::ZERO, &mut turn);
@@ -212,16 +248,16 @@ impl Broker {
         full.is_empty()
     }
 
-    /// Straight to whoever waits for a reply at this address. True if the key was such an address, whoever still lives.
-    fn reply(&mut self, from: ConnectionId, message: &Arc<Message>, out: &mut Vec<Effect>) -> bool {
+    /// Straight to whoever waits for a reply at this address. False if nobody does.
+    fn reply(&mut self, vhost: &Name, message: &Arc<Message>, out: &mut Vec<Effect>) -> bool {
         let Ok(address) = std::str::from_utf8(message.key()) else { return false };
         let Some(&(connection, channel, consumer)) = self.reply_addresses.get(address) else {
             return false;
         };
-        if self.whose(from).is_err() {
+        let Some(party) = self.connections.get_mut(&connection) else { return false };
+        if party.open.as_ref().is_none_or(|open| open.vhost != *vhost) {
             return false;
         }
-        let Some(party) = self.connections.get_mut(&connection) else { return false };
         party.in_flight += 1;
         party.in_flight_bytes += message.size() as u64;
         let delivery = super::Delivery {
@@ -265,41 +301,39 @@ impl Broker {
     }
 
     /// Routes what left a mailbox in this turn: dead letters, and delayed messages that came due.
+    ///
+    /// Ends, as nothing dies twice in one mailbox without a consumer's rejection: see `circles`.
     pub(super) fn bury(&mut self, now: Time, out: &mut Vec<Effect>) {
-        let mut rounds = 0;
-        while !self.burials.is_empty() && rounds < BURIALS_MAX {
-            for burial in std::mem::take(&mut self.burials) {
-                rounds += 1;
-                self.bury_one(burial, now, out);
-            }
+        for burial in std::mem::take(&mut self.burials) {
+            self.bury_one(burial, now, out);
         }
     }
 
     fn bury_one(&mut self, burial: Burial, now: Time, out: &mut Vec<Effect>) {
-        let Some(vhost) = self.vhosts.get_mut(&burial.vhost) else { return };
-        if vhost.exchanges.get(&burial.exchange).is_none() {
-            self.totals.unroutable += 1;
-            return;
+        let Burial { vhost, exchange, keys, message, dead } = burial;
+        let (key, more) = keys.split_first().map_or((&[][..], &[][..]), |(a, b)| (&a[..], b));
+        let (mut targets, routed) = self.follow(&vhost, &exchange, key, more, &message);
+        if dead {
+            let mailboxes = &self.mailboxes;
+            targets.retain(|id| {
+                mailboxes.get(id).is_some_and(|mailbox| !circles(&message, &mailbox.name))
+            });
         }
-        let mut names = Vec::new();
-        let mailboxes = &vhost.mailboxes;
-        let find = |name: &str| mailboxes.get_key_value(name).map(|(name, _)| name.clone());
-        let (key, more) =
-            burial.keys.split_first().map_or((&[][..], &[][..]), |(a, b)| (&a[..], b));
-        let exchanges = &mut vhost.exchanges;
-        let routed =
-            exchanges.route(&burial.exchange, key, more, &burial.message, &find, &mut names);
-        let targets: Targets = names
-            .iter()
-            .filter(|name| !(burial.dead && circles(&burial.message, name)))
-            .filter_map(|name| mailboxes.get(name))
-            .copied()
-            .collect();
         if targets.is_empty() && routed.delayed.is_empty() {
             self.totals.unroutable += 1;
         }
-        self.delay(&burial.vhost, &routed.delayed, &burial.message, now, out);
-        self.place(&targets, burial.message, now, out);
+        self.delay(&vhost, &routed.delayed, &message, now, out);
+        self.place(&targets, message, now, out);
+    }
+}
+
+/// A publisher's time to live has the same bound as all others.
+fn check_expiration(message: &Message) -> Result<(), Refusal> {
+    match message.expiration_ms() {
+        Some(ms) if ms > TIME_SPAN_MAX_MS => {
+            Err(Refusal::Precondition(format!("invalid expiration '{ms}': {{value_too_big,{ms}}}")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Declaring, deleting and binding.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::command::{BindingOf, ConnectionId, DeclareExchange, DeclareMailbox, MailboxId};
@@ -12,7 +14,7 @@ use super::limits::{Limits, difference};
 use super::mailbox::Mailbox;
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
-use super::routing::{Bound, Declared, Removed};
+use super::routing::{Bound, Declared, Removed, type_name};
 use super::value::{Table, Value};
 use super::{Broker, carry};
 
@@ -28,22 +30,24 @@ impl Broker {
     ) -> Result<Reply, Refusal> {
         let (user, vhost_name) = self.whose(from)?;
         let name = &declare.name;
-        if !declare.passive {
-            self.access.check(&user, &vhost_name, Action::Configure, Kind::Exchange, name)?;
-            if let Some(alternate) =
-                declare.arguments.get("alternate-exchange").and_then(Value::as_str)
-            {
-                self.access.check(&user, &vhost_name, Action::Read, Kind::Exchange, name)?;
-                self.access.check(&user, &vhost_name, Action::Write, Kind::Exchange, alternate)?;
+        if declare.passive {
+            if !name.is_empty() && !self.access.may_see(&user, &vhost_name, Kind::Exchange, name) {
+                let (name, vhost) = (name.clone(), vhost_name);
+                return Err(Refusal::NoSuchExchange { name, vhost });
             }
+            self.vhost_mut(&vhost_name)?.exchanges.declare(declare)?;
+            return Ok(Reply::Done);
+        }
+        self.access.check(&user, &vhost_name, Action::Configure, Kind::Exchange, name)?;
+        let is_new = self.vhost_mut(&vhost_name)?.exchanges.get(name).is_none();
+        if is_new
+            && let Some(alternate) =
+                declare.arguments.get("alternate-exchange").and_then(Value::as_str)
+        {
+            self.access.check(&user, &vhost_name, Action::Read, Kind::Exchange, name)?;
+            self.access.check(&user, &vhost_name, Action::Write, Kind::Exchange, alternate)?;
         }
         let vhost = self.vhost_mut(&vhost_name)?;
-        if declare.passive {
-            return match vhost.exchanges.get(name) {
-                Some(_) => Ok(Reply::Done),
-                None => Err(Refusal::NoSuchExchange { name: name.clone(), vhost: vhost_name }),
-            };
-        }
         if let Declared::New(definition) = vhost.exchanges.declare(declare)? {
             if definition.durable {
                 let definition = Box::new(Definition::Exchange(definition));
@@ -124,11 +128,13 @@ impl Broker {
     ) -> Result<Reply, Refusal> {
         let (user, vhost_name) = self.whose(from)?;
         let name = &declare.name;
-        let vhost = self.vhost_mut(&vhost_name)?;
-        let existing = vhost.mailboxes.get(name).copied();
+        let existing = self.vhost_mut(&vhost_name)?.mailboxes.get(name).copied();
         if declare.passive {
             let missing =
                 || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost_name.clone() };
+            if !self.access.may_see(&user, &vhost_name, Kind::Mailbox, name) {
+                return Err(missing());
+            }
             let mailbox =
                 existing.and_then(|id| self.mailboxes.get_mut(&id)).ok_or_else(missing)?;
             check_owner(mailbox, from)?;
@@ -136,6 +142,7 @@ impl Broker {
             return Ok(declared(mailbox));
         }
         self.access.check(&user, &vhost_name, Action::Configure, Kind::Mailbox, name)?;
+        let declare = &self.with_default_kind(&vhost_name, declare);
         if let Some(mailbox) = existing.and_then(|id| self.mailboxes.get_mut(&id)) {
             check_same(mailbox, declare, from)?;
             mailbox.used = now;
@@ -144,17 +151,17 @@ impl Broker {
         if name.starts_with("amq.") && !declare.generated {
             return Err(Refusal::ReservedName { kind: Kind::Mailbox, name: name.clone() });
         }
-        let limits = Limits::of(declare, &vhost_name, self.settings.delivery_limit)?;
-        if let Some(dead_letters) = &limits.dead_letter_exchange {
+        self.check_mailbox_limit(&vhost_name, name)?;
+        if let Some(dead_letters) = dead_letter_argument(declare, &vhost_name)? {
             self.access.check(&user, &vhost_name, Action::Read, Kind::Mailbox, name)?;
             self.access.check(&user, &vhost_name, Action::Write, Kind::Exchange, dead_letters)?;
         }
-        self.check_mailbox_limit(&vhost_name, name)?;
+        let limits = Limits::of(declare, &vhost_name, self.settings.delivery_limit)?;
         let definition = MailboxDefinition {
             id: self.new_mailbox_id(now),
             vhost: vhost_name,
             name: name.clone(),
-            durable: declare.durable,
+            durable: is_durable(declare),
             exclusive: declare.exclusive,
             auto_delete: declare.auto_delete,
             arguments: declare.arguments.clone(),
@@ -163,6 +170,19 @@ impl Broker {
         let id = self.create_mailbox(definition, limits, owner, now, out);
         let reply = self.mailboxes.get(&id).map(declared);
         Ok(reply.unwrap_or(Reply::Done))
+    }
+
+    /// A declaration that names no type has the virtual host's, where the mailbox can be of that type.
+    fn with_default_kind(&self, vhost: &Name, declare: &DeclareMailbox) -> DeclareMailbox {
+        let mut declare = declare.clone();
+        let kind = self.vhosts.get(vhost).and_then(|it| it.definition.default_queue_type.as_ref());
+        if let Some(kind) = kind
+            && declare.arguments.get("x-queue-type").is_none()
+            && (kind == "classic" || (is_durable(&declare) && !declare.auto_delete))
+        {
+            declare.arguments.set("x-queue-type", Value::text(kind));
+        }
+        declare
     }
 
     fn check_mailbox_limit(&self, vhost: &Name, name: &Name) -> Result<(), Refusal> {
@@ -182,9 +202,10 @@ impl Broker {
         }
     }
 
-    /// Never used before: above every id there is, and at least the clock, so that ids of deleted mailboxes stay unused.
+    /// Never used before: above every id there is, and ahead of the clock's share of ids, so that those of deleted
+    /// mailboxes stay unused unless more than a thousand are made in each millisecond.
     pub(super) fn new_mailbox_id(&mut self, now: Time) -> MailboxId {
-        self.next_mailbox = (self.next_mailbox + 1).max(now.0);
+        self.next_mailbox = (self.next_mailbox + 1).max(now.0 << 10);
         MailboxId(self.next_mailbox)
     }
 
@@ -199,8 +220,7 @@ impl Broker {
         let id = definition.id;
         let mut mailbox = Mailbox::new(definition, declared, now);
         mailbox.owner = owner;
-        mailbox.feeds =
-            mailbox.definition.arguments.get(FEEDS).and_then(Value::as_str).map(Name::from);
+        mailbox.feeds = fed_exchange(&mailbox.definition);
         if mailbox.durable() {
             let definition = Box::new(Definition::Mailbox(mailbox.definition.clone()));
             out.push(Effect::Write(Write::Define(definition)));
@@ -227,16 +247,19 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> MailboxId {
         let name = Name::from(delay_name(exchange));
-        if let Some(id) = self.vhosts.get(vhost).and_then(|it| it.mailboxes.get(&name)) {
+        let found = self.vhosts.get(vhost);
+        if let Some(id) = found.and_then(|it| it.mailboxes.get(&name)) {
             return *id;
         }
+        let exchange_of = found.and_then(|it| it.exchanges.get(exchange));
+        let durable = exchange_of.is_some_and(|it| it.definition().durable);
         let mut arguments = Table::new();
         arguments.set(FEEDS, Value::text(exchange));
         let definition = MailboxDefinition {
             id: self.new_mailbox_id(now),
             vhost: vhost.clone(),
             name,
-            durable: true,
+            durable,
             exclusive: false,
             auto_delete: false,
             arguments,
@@ -256,7 +279,7 @@ impl Broker {
         let (user, vhost_name) = self.whose(from)?;
         self.access.check(&user, &vhost_name, Action::Configure, Kind::Mailbox, name)?;
         let Some(mailbox) = self.find(&vhost_name, name) else { return Ok(Reply::Counted(0)) };
-        check_owner(mailbox, from)?;
+        check_reach(mailbox, from)?;
         if if_unused && !mailbox.consumers.is_empty() {
             let (name, vhost) = (name.clone(), vhost_name);
             return Err(Refusal::InUse { kind: Kind::Mailbox, name, vhost });
@@ -287,12 +310,24 @@ impl Broker {
             let event = Event::Cancelled { channel: consumer.channel, consumer: consumer.id };
             out.push(Effect::Notify(consumer.connection, event));
         }
-        for lease in mailbox.leases.values() {
+        for asker in std::mem::take(&mut mailbox.askers) {
+            let (name, vhost) = (mailbox.name.clone(), mailbox.vhost.clone());
+            let result = Err(Refusal::NoSuchMailbox { name, vhost });
+            self.mark_failed(asker.connection, asker.channel);
+            let event = Event::Reply { channel: asker.channel, ticket: asker.ticket, result };
+            out.push(Effect::NotifyDurable(asker.connection, event));
+        }
+        let mut relieved = BTreeSet::new();
+        for lease in mailbox.leases.values().filter(|lease| lease.consumer.is_some()) {
             if let Some(connection) = self.connections.get_mut(&lease.connection)
                 && let Some(channel) = connection.channels.get_mut(&lease.channel)
             {
                 channel.unsettled = channel.unsettled.saturating_sub(1);
+                relieved.insert(lease.connection);
             }
+        }
+        for connection in relieved {
+            self.wake_stalled(connection);
         }
         if let Some(connection) = mailbox.owner.and_then(|owner| self.connections.get_mut(&owner)) {
             connection.exclusives.remove(&id);
@@ -309,11 +344,13 @@ impl Broker {
             }
             self.write_removed(&vhost_name, removed, now, out);
         }
+        if durable || mailbox.spilled {
+            out.push(Effect::Write(Write::Drop { mailbox: id }));
+        }
         if durable {
             let key = Definition::Mailbox(mailbox.definition).key();
             out.push(Effect::Write(Write::Undefine(key)));
         }
-        out.push(Effect::Write(Write::Drop { mailbox: id }));
     }
 
     pub(super) fn purge_mailbox(
@@ -330,8 +367,10 @@ impl Broker {
         let Some(mailbox) = id.and_then(|id| self.mailboxes.get_mut(id)) else {
             return Err(Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost_name });
         };
-        check_owner(mailbox, from)?;
-        Ok(Reply::Counted(mailbox.purge(&mut turn)))
+        check_reach(mailbox, from)?;
+        let count = mailbox.purge(&mut turn);
+        self.dirty.extend(id);
+        Ok(Reply::Counted(count))
     }
 
     pub(super) fn bind(
@@ -374,7 +413,13 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
-        let vhost_name = self.check_binding(from, &bind, false)?;
+        let vhost_name = match self.check_binding(from, &bind, false) {
+            // What is not there is not bound.
+            Err(Refusal::NoSuchMailbox { .. } | Refusal::NoSuchExchange { .. }) => {
+                return Ok(Reply::Done);
+            }
+            checked => checked?,
+        };
         let removed = self.vhost_mut(&vhost_name)?.exchanges.unbind(&bind)?;
         self.write_removed(&vhost_name, removed, now, out);
         Ok(Reply::Done)
@@ -398,7 +443,7 @@ impl Broker {
         self.access.check(&user, &vhost, Action::Read, Kind::Exchange, &bind.source)?;
         if kind == Kind::Mailbox {
             match self.find(&vhost, destination) {
-                Some(mailbox) => check_owner(mailbox, from)?,
+                Some(mailbox) => check_reach(mailbox, from)?,
                 None => {
                     return Err(Refusal::NoSuchMailbox { name: destination.clone(), vhost });
                 }
@@ -419,11 +464,15 @@ impl Broker {
     }
 
     /// After a policy came or went: every mailbox and exchange of the virtual host is looked at again.
-    pub(super) fn apply_all_policies(&mut self, vhost_name: &Name) {
+    pub(super) fn apply_all_policies(&mut self, vhost_name: &Name, now: Time) {
         let Some(vhost) = self.vhosts.get(vhost_name) else { return };
         for id in vhost.mailboxes.values() {
             if let Some(mailbox) = self.mailboxes.get_mut(id) {
+                let idle = mailbox.limits.expires_ms;
                 apply_policies(vhost, mailbox);
+                if mailbox.limits.expires_ms != idle {
+                    mailbox.used = now;
+                }
                 self.dirty.push(*id);
             }
         }
@@ -475,11 +524,52 @@ impl Broker {
     }
 }
 
+/// The mailbox in which an exchange holds what it delays.
+const DELAY_PREFIX: &str = "amq.delayed.";
+
 fn delay_name(exchange: &str) -> String {
-    format!("amq.delayed.{exchange}")
+    format!("{DELAY_PREFIX}{exchange}")
+}
+
+/// Whether a name may be that of a mailbox which only an exchange fills.
+pub(super) fn is_delay_name(name: &str) -> bool {
+    name.starts_with(DELAY_PREFIX)
+}
+
+/// The exchange whose delayed messages the mailbox holds.
+fn fed_exchange(definition: &MailboxDefinition) -> Option<Name> {
+    let exchange = definition.name.strip_prefix(DELAY_PREFIX)?;
+    let feeds = definition.arguments.get(FEEDS).and_then(Value::as_str);
+    (feeds == Some(exchange)).then(|| exchange.into())
+}
+
+/// What belongs to a connection never outlives it.
+fn is_durable(declare: &DeclareMailbox) -> bool {
+    declare.durable && !declare.exclusive
+}
+
+fn dead_letter_argument<'a>(
+    declare: &'a DeclareMailbox,
+    vhost: &Name,
+) -> Result<Option<&'a str>, Refusal> {
+    let argument = "x-dead-letter-exchange";
+    match declare.arguments.get(argument) {
+        None => Ok(None),
+        Some(value) => match value.as_str() {
+            Some(name) => Ok(Some(name)),
+            None => Err(Refusal::Precondition(format!(
+                "invalid type '{}' for arg '{argument}' in queue '{}' in vhost '{vhost}'",
+                type_name(value),
+                declare.name,
+            ))),
+        },
+    }
 }
 
 fn apply_policies(vhost: &super::vhost::Vhost, mailbox: &mut Mailbox) {
+    if mailbox.feeds.is_some() {
+        return;
+    }
     let policies = vhost.mailbox_policies(&mailbox.name, mailbox.declared.kind);
     mailbox.policy = policies[0].map(|policy| policy.name.clone());
     mailbox.limits = mailbox.declared.clone().with_policies(policies.into_iter().flatten());
@@ -501,7 +591,13 @@ pub(super) fn check_owner(mailbox: &Mailbox, from: ConnectionId) -> Result<(), R
     }
 }
 
-fn locked(mailbox: &Mailbox) -> Refusal {
+/// Whether the connection may do more than look: nobody gets at what an exchange holds back.
+pub(super) fn check_reach(mailbox: &Mailbox, from: ConnectionId) -> Result<(), Refusal> {
+    check_owner(mailbox, from)?;
+    if mailbox.feeds.is_some() { Err(locked(mailbox)) } else { Ok(()) }
+}
+
+pub(super) fn locked(mailbox: &Mailbox) -> Refusal {
     Refusal::Locked { name: mailbox.name.clone(), vhost: mailbox.vhost.clone() }
 }
 
@@ -511,7 +607,7 @@ fn check_same(
     declare: &DeclareMailbox,
     from: ConnectionId,
 ) -> Result<(), Refusal> {
-    if mailbox.owner != declare.exclusive.then_some(from) {
+    if mailbox.owner != declare.exclusive.then_some(from) || mailbox.feeds.is_some() {
         return Err(locked(mailbox));
     }
     let was = &mailbox.definition;
@@ -523,7 +619,7 @@ fn check_same(
         difference,
     };
     for (argument, is, was) in [
-        ("durable", declare.durable, was.durable),
+        ("durable", is_durable(declare), was.durable),
         ("auto_delete", declare.auto_delete, was.auto_delete),
     ] {
         if is != was {

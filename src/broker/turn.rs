@@ -6,8 +6,8 @@ use super::command::{ConnectionId, MailboxId};
 use super::connection::Connection;
 use super::dead_letter::{Burial, Reason};
 use super::event::{Effect, Event, Write};
-use super::lane::Entry;
 use super::mailbox::Mailbox;
+use super::message::Message;
 use super::name::Time;
 use super::{Epoch, Settings};
 
@@ -46,7 +46,7 @@ impl Turn<'_> {
         self.out.push(Effect::Notify(connection, event));
     }
 
-    pub(super) fn bury(&mut self, mailbox: &Mailbox, entry: Entry, reason: Reason) {
-        self.burials.push(Burial::dead(mailbox, entry, reason));
+    pub(super) fn bury(&mut self, mailbox: &Mailbox, message: &Message, reason: Reason) {
+        self.burials.push(Burial::dead(mailbox, message, reason, self.now));
     }
 }

@@ -25,6 +25,12 @@ pub(super) struct Serve {
     /// Accept AMQP 0-9-1 here; port 0 picks a free one, `none` switches it off [default: 127.0.0.1:5672]
     #[arg(long, value_name = "ADDR:PORT")]
     amqp_listen: Option<String>,
+    /// Accept STOMP here [default: 127.0.0.1:61613]
+    #[arg(long, value_name = "ADDR:PORT")]
+    stomp_listen: Option<String>,
+    /// Accept HTTP and websockets here [default: 127.0.0.1:15672]
+    #[arg(long, value_name = "ADDR:PORT")]
+    http_listen: Option<String>,
     /// Accept the native protocol here [default: 127.0.0.1:8475]
     #[arg(long, value_name = "ADDR:PORT")]
     native_listen: Option<String>,
@@ -48,6 +54,8 @@ impl Serve {
         let flags = [
             ("data-dir", "store.directory", self.data_dir),
             ("amqp-listen", "listen.amqp", self.amqp_listen),
+            ("stomp-listen", "listen.stomp", self.stomp_listen),
+            ("http-listen", "listen.http", self.http_listen),
             ("native-listen", "listen.native", self.native_listen),
             ("log", "log.level", self.log),
         ];

@@ -88,6 +88,10 @@ sections! {
     listen: Listen {
         /// AMQP 0-9-1 without TLS.
         amqp: Address = Address::local(5672),
+        /// STOMP without TLS.
+        stomp: Address = Address::local(61613),
+        /// HTTP without TLS: STOMP over websockets at `/ws`, and an example page at `/examples/stomp`.
+        http: Address = Address::local(15672),
         /// The native protocol without TLS.
         native: Address = Address::local(8475),
     }
@@ -126,6 +130,28 @@ sections! {
         heartbeat: Period = Period::seconds(60),
         /// Product and version that clients are told, as some branch on them: `rabbitmq` (3.13) or `pillarbox`.
         identity: Identity = Identity::RabbitMq,
+    }
+
+    /// STOMP 1.0, 1.1 and 1.2, over TCP and over websockets.
+    stomp: Stomp {
+        /// Refuse to buffer a frame larger than this; its client is told and the connection closed.
+        frame_size_max: ByteSize = ByteSize(16 << 20),
+        /// The virtual host of clients that name none.
+        default_vhost: String = "/".into(),
+        /// The exchange that `/topic` destinations lead to.
+        topic_exchange: String = "amq.topic".into(),
+        /// Whether a NACK without a `requeue` header puts the message back.
+        nack_requeues: bool = true,
+    }
+
+    /// The HTTP listener and its websockets.
+    http: Http {
+        /// Other places whose pages may open a websocket, with commas between them: `https://shop.example,https://admin.example:8443`. Pages of this host and of the same machine always may.
+        origins: String = String::new(),
+        /// Names besides `localhost` under which a listener on a loopback address is reached, with commas between them.
+        hosts: String = String::new(),
+        /// Clients have so long to send the head of a request.
+        head_timeout: Period = Period::seconds(10),
     }
 
     /// The data on disk.

@@ -108,8 +108,11 @@ impl BrokerTask {
     }
 
     /// Runs until `Notice::Stop` was carried out.
-    pub(super) async fn run(mut self) {
-        let _abort = fatal::AbortOnPanic("the broker task");
+    pub(super) async fn run(self) {
+        fatal::or_abort_task("the broker task", self.work()).await;
+    }
+
+    async fn work(mut self) {
         let now = self.clock.now();
         self.perform(now);
         self.finish_round(now);

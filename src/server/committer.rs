@@ -35,8 +35,7 @@ pub(super) fn start(
     stopping: Arc<AtomicBool>,
     reader: JoinHandle<()>,
 ) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("committer".into()).spawn(move || {
-        let _abort = fatal::AbortOnPanic("the committer");
+    let work = move || {
         for job in jobs {
             let say = |full| drop(notices.send(Notice::DiskFull(full)));
             let Job { epoch, mut writes, now } = job;
@@ -58,7 +57,8 @@ pub(super) fn start(
         }
         let _ = reader.join();
         drop(notices.send(Notice::StoreClosed(store.close())));
-    })
+    };
+    thread::Builder::new().name("committer".into()).spawn(|| fatal::or_abort("the committer", work))
 }
 
 /// How long to insist on a batch that a full disk refuses.

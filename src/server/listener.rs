@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{End, House, drive};
+use super::http;
 use crate::broker::ConnectionId;
 use crate::sessions::amqp::{self, AmqpSession};
 use crate::sessions::native::{self, NativeSession};
+use crate::sessions::stomp::{self, StompSession};
 use crate::sessions::{Facts, Session};
 
 /// After a failed accept, so that a lack of file descriptors does not become a busy loop.
@@ -25,6 +28,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Amqp,
+    Stomp,
+    /// Requests and answers; a websocket becomes a connection of its own.
+    Http,
     Native,
 }
 
@@ -32,14 +38,9 @@ impl Protocol {
     pub fn name(self) -> &'static str {
         match self {
             Self::Amqp => "amqp",
+            Self::Stomp => "stomp",
+            Self::Http => "http",
             Self::Native => "native",
-        }
-    }
-
-    fn session(self, facts: Facts, sessions: &Sessions) -> Box<dyn Session> {
-        match self {
-            Self::Amqp => Box::new(AmqpSession::new(facts, sessions.amqp.clone())),
-            Self::Native => Box::new(NativeSession::new(facts, sessions.native.clone())),
         }
     }
 }
@@ -47,6 +48,7 @@ impl Protocol {
 /// Settings of each protocol's sessions.
 pub(super) struct Sessions {
     pub(super) amqp: Arc<amqp::Settings>,
+    pub(super) stomp: Arc<stomp::Settings>,
     pub(super) native: Arc<native::Settings>,
 }
 
@@ -55,6 +57,7 @@ pub(super) struct Sessions {
 pub(super) struct Door {
     pub(super) house: House,
     pub(super) sessions: Arc<Sessions>,
+    pub(super) http: Arc<http::Settings>,
     /// One permit for each connection; further clients wait to be accepted.
     pub(super) permits: Arc<Semaphore>,
     pub(super) next_id: Arc<AtomicU64>,
@@ -114,7 +117,55 @@ impl Listener {
         // Batches are written whole; waiting for more would only delay them.
         let _ = socket.set_nodelay(true);
         let local = socket.local_addr().unwrap_or(self.address);
-        let id = ConnectionId(door.next_id.fetch_add(1, Ordering::Relaxed));
+        let ends = Ends { peer, local };
+        let session: NewSession = match self.protocol {
+            Protocol::Amqp => {
+                |facts, sessions| Box::new(AmqpSession::new(facts, sessions.amqp.clone()))
+            }
+            Protocol::Stomp => stomp_session,
+            Protocol::Native => {
+                |facts, sessions| Box::new(NativeSession::new(facts, sessions.native.clone()))
+            }
+            Protocol::Http => {
+                door.tasks.spawn(http::serve(socket, ends, permit, door.clone()));
+                return;
+            }
+        };
+        let door = door.clone();
+        let protocol = self.protocol.name();
+        door.tasks.clone().spawn(async move {
+            door.converse(socket, ends, protocol, session).await;
+            drop(permit);
+        });
+    }
+}
+
+type NewSession = fn(Facts, &Sessions) -> Box<dyn Session>;
+
+pub(super) fn stomp_session(facts: Facts, sessions: &Sessions) -> Box<dyn Session> {
+    Box::new(StompSession::new(facts, sessions.stomp.clone()))
+}
+
+/// Both ends of a socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+}
+
+impl Door {
+    /// Carries one conversation from its first byte to its last.
+    pub(super) async fn converse<I>(
+        &self,
+        io: I,
+        ends: Ends,
+        protocol: &'static str,
+        session: NewSession,
+    ) where
+        I: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let Ends { peer, local } = ends;
         let facts = Facts {
             peer: peer.to_string(),
             local: local.to_string(),
@@ -123,22 +174,13 @@ impl Listener {
             certificate_user: None,
             seed: RandomState::new().hash_one(id.0),
         };
-        let session = self.protocol.session(facts, &door.sessions);
-        let protocol = self.protocol.name();
+        let session = session(facts, &self.sessions);
         let span = tracing::info_span!("connection", id = id.0, protocol, peer = %peer);
-        let house = door.house.clone();
-        door.tasks.spawn(async move {
-            tracing::debug!(parent: &span, "accepted");
-            match drive(socket, id, session, house, span.clone()).await {
-                end @ (End::Closed | End::ClientGone) => {
-                    tracing::debug!(parent: &span, "{end}");
-                }
-                end @ (End::Panicked | End::BrokerGone) => {
-                    tracing::error!(parent: &span, "{end}");
-                }
-                end => tracing::info!(parent: &span, "closed: {end}"),
-            }
-            drop(permit);
-        });
+        tracing::debug!(parent: &span, "accepted");
+        match drive(io, id, session, self.house.clone(), span.clone()).await {
+            end @ (End::Closed | End::ClientGone) => tracing::debug!(parent: &span, "{end}"),
+            end @ (End::Panicked | End::BrokerGone) => tracing::error!(parent: &span, "{end}"),
+            end => tracing::info!(parent: &span, "closed: {end}"),
+        }
     }
 }

@@ -13,6 +13,7 @@ mod committer;
 mod connection;
 mod fatal;
 mod first_user;
+mod http;
 mod intake;
 mod listener;
 mod notice;
@@ -24,6 +25,7 @@ mod shutdown;
 mod socket;
 mod timer;
 mod watch;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,7 +51,7 @@ use self::password::Verifier;
 use crate::broker::{Broker, NEUTRAL, Recovered, SERVER, Settings, WireForm};
 use crate::config::{Address, ByteSize, Config, Identity, Period, Share};
 use crate::sessions::amqp::{self, AMQP};
-use crate::sessions::native;
+use crate::sessions::{native, stomp};
 use crate::store::{Options, Store, StoreError};
 
 /// Disks of any size are used until this little is free, unless the settings say otherwise.
@@ -136,8 +138,10 @@ impl Server {
             house,
             sessions: Arc::new(Sessions {
                 amqp: Arc::new(amqp_settings(&config)),
+                stomp: Arc::new(stomp_settings(&config)),
                 native: Arc::new(native_settings(&config)),
             }),
+            http: Arc::new(http_settings(&config)),
             permits: Arc::new(Semaphore::new(config.limits.connections_max as usize)),
             next_id: Arc::new(AtomicU64::new(SERVER.0 + 1)),
             tasks: TaskTracker::new(),
@@ -193,8 +197,12 @@ async fn open_store(config: &Config) -> Result<(Store, Recovered), StartError> {
 /// Takes the addresses before anything else is started, so that a port in use costs nothing.
 async fn bind(config: &Config, recovered: &Recovered) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
-    let listen = &config.listen;
-    for (protocol, address) in [(Protocol::Amqp, listen.amqp), (Protocol::Native, listen.native)] {
+    for (protocol, address) in [
+        (Protocol::Amqp, config.listen.amqp),
+        (Protocol::Stomp, config.listen.stomp),
+        (Protocol::Http, config.listen.http),
+        (Protocol::Native, config.listen.native),
+    ] {
         let name = protocol.name();
         if let Address::At(at) = address {
             if address.is_open() && !first_user::reachable(&config.login, recovered) {
@@ -236,6 +244,32 @@ fn amqp_settings(config: &Config) -> amqp::Settings {
     }
 }
 
+fn stomp_settings(config: &Config) -> stomp::Settings {
+    stomp::Settings {
+        default_vhost: config.stomp.default_vhost.clone(),
+        topic_exchange: config.stomp.topic_exchange.clone(),
+        nack_requeues: config.stomp.nack_requeues,
+        login_timeout_ms: config.limits.login_timeout.millis(),
+        frame_size_max: usize_of(config.stomp.frame_size_max),
+        ..stomp::Settings::default()
+    }
+}
+
+fn http_settings(config: &Config) -> http::Settings {
+    http::Settings {
+        origins: listed(&config.http.origins),
+        hosts: listed(&config.http.hosts),
+        head_timeout: config.http.head_timeout.0,
+        message_size_max: usize_of(config.stomp.frame_size_max),
+    }
+}
+
+/// The parts between commas, in lower case.
+fn listed(text: &str) -> Vec<String> {
+    let parts = text.split(',').map(|part| part.trim().to_ascii_lowercase());
+    parts.filter(|part| !part.is_empty()).collect()
+}
+
 fn native_settings(config: &Config) -> native::Settings {
     let message_size_max = config.limits.message_size_max.0;
     // A whole frame has to fit into what is buffered of a connection.
@@ -271,3 +305,6 @@ fn marks(config: &Config) -> watch::Marks {
 fn usize_of(size: ByteSize) -> usize {
     usize::try_from(size.0).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

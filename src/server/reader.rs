@@ -17,8 +17,7 @@ pub(super) fn start(
     fetches: Receiver<Fetch>,
     notices: UnboundedSender<Notice>,
 ) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("reader".into()).spawn(move || {
-        let _abort = fatal::AbortOnPanic("the reader");
+    let work = move || {
         for fetch in fetches {
             let messages = reader.fetch(&fetch);
             let fetched = Fetched { mailbox: fetch.mailbox, lane: fetch.lane, messages };
@@ -26,5 +25,6 @@ pub(super) fn start(
                 break;
             }
         }
-    })
+    };
+    thread::Builder::new().name("reader".into()).spawn(|| fatal::or_abort("the reader", work))
 }

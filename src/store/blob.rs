@@ -382,7 +382,8 @@ impl Encoder {
             let salt = self.room(blob, REFERENCE_SIZE_MAX);
             let offset = self.offset(blob);
             let target = (base.part, base.offset);
-            record::put_reference(&mut blob.buffer, resting, message, target, salt);
+            let body_len = message.body().len() as u32;
+            record::put_reference(&mut blob.buffer, resting, body_len, target, salt);
             offset
         } else {
             let salt = self.room(blob, record::size_max(message));

@@ -14,14 +14,18 @@ use super::record::{u32_at, u64_at};
 pub(super) const CHUNK_HEAD: usize = 40;
 const MAGIC: u32 = u32::from_le_bytes(*b"PBC1");
 
-/// Records know the place they belong to.
-pub(super) fn salt(mailbox: u64, first: u64) -> u32 {
-    let mixed = (mailbox ^ 0x5042_4331).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ first;
-    mixed as u32 ^ (mixed >> 32) as u32
+/// Records know the mailbox they belong to.
+pub(super) fn salt(mailbox: u64) -> u32 {
+    mix(mailbox, 0)
 }
 
 pub(super) fn shared_salt(id: u64) -> u32 {
-    salt(u64::MAX, id)
+    mix(u64::MAX, id)
+}
+
+fn mix(a: u64, b: u64) -> u32 {
+    let mixed = (a ^ 0x5042_4331).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ b;
+    mixed as u32 ^ (mixed >> 32) as u32
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +45,7 @@ impl ChunkHead {
         out[24..32].copy_from_slice(&self.end.to_le_bytes());
         out[32..36].copy_from_slice(&self.messages.to_le_bytes());
         out[36..40].copy_from_slice(&self.used.to_le_bytes());
-        let crc = crc32c_append(salt(self.mailbox, self.first), &out[8..CHUNK_HEAD]);
+        let crc = crc32c_append(mix(self.mailbox, self.first), &out[8..CHUNK_HEAD]);
         out[4..8].copy_from_slice(&crc.to_le_bytes());
     }
 
@@ -49,7 +53,7 @@ impl ChunkHead {
         if bytes.len() < CHUNK_HEAD || u32_at(bytes, 0) != MAGIC {
             return None;
         }
-        if crc32c_append(salt(mailbox, first), &bytes[8..CHUNK_HEAD]) != u32_at(bytes, 4) {
+        if crc32c_append(mix(mailbox, first), &bytes[8..CHUNK_HEAD]) != u32_at(bytes, 4) {
             return None;
         }
         let head = Self {
@@ -69,7 +73,7 @@ pub(super) const BIG_HEAD: usize = 8;
 
 /// Writes the head of a slice of a big body; the slice follows it.
 pub(super) fn put_big_head(out: &mut Vec<u8>, id: u64, number: u32, slice: &[u8]) {
-    let crc = crc32c_append(salt(id, number.into()), slice);
+    let crc = crc32c_append(mix(id, number.into()), slice);
     out.extend_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(&(slice.len() as u32).to_le_bytes());
 }
@@ -77,7 +81,7 @@ pub(super) fn put_big_head(out: &mut Vec<u8>, id: u64, number: u32, slice: &[u8]
 pub(super) fn big_slice(bytes: &[u8], id: u64, number: u32) -> Option<&[u8]> {
     let (head, slice) = bytes.split_at_checked(BIG_HEAD)?;
     let whole = u32_at(head, 4) as usize == slice.len()
-        && u32_at(head, 0) == crc32c_append(salt(id, number.into()), slice);
+        && u32_at(head, 0) == crc32c_append(mix(id, number.into()), slice);
     whole.then_some(slice)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Holds only what is durable: a commit is entered after its sync.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::extent::{Extent, SPAN_MAX};
@@ -18,10 +18,13 @@ pub(super) struct Index {
     pub(super) quarantine: BTreeMap<(u64, u64), (Vec<u8>, Vec<u8>)>,
     /// Gone since then, with all their rows.
     pub(super) dropped: Vec<u64>,
-    /// Big bodies in home whose chunk went.
-    pub(super) freed_big: Vec<u64>,
-    /// References from chunks to each shared chunk.
+    /// References from chunks to each shared chunk and to each big body.
     pub(super) shared: HashMap<u64, u32, Numbers>,
+    pub(super) big: HashMap<u64, u32, Numbers>,
+    /// Shared chunks and big bodies to which no chunk refers any more.
+    pub(super) free_shared: Vec<u64>,
+    pub(super) free_big: Vec<u64>,
+    pub(super) free_attempts: Vec<(u64, u64)>,
     pub(super) live: u64,
 }
 
@@ -40,8 +43,8 @@ pub(super) struct Mailbox {
     pub(super) shared: BTreeMap<u64, Box<[(u64, u32)]>>,
     /// Big bodies that each chunk refers to; only for chunks that do.
     pub(super) big: BTreeMap<u64, Box<[u64]>>,
-    /// Has rows of attempts in home.
-    pub(super) attempts: bool,
+    /// Positions with a row of attempts in home.
+    pub(super) attempts: BTreeSet<u64>,
 }
 
 impl Default for Mailbox {
@@ -55,7 +58,7 @@ impl Default for Mailbox {
             spent: Vec::new(),
             shared: BTreeMap::new(),
             big: BTreeMap::new(),
-            attempts: false,
+            attempts: BTreeSet::new(),
         }
     }
 }
@@ -130,10 +133,18 @@ impl Mailbox {
         }
     }
 
-    /// Keeps the extents that `keep` wants; none of them is lost to `spent`.
-    pub(super) fn retain(&mut self, keep: impl FnMut(&Extent) -> bool) {
-        self.extents.retain(keep);
+    /// Takes out the extents that home has now, and puts its chunks in their place.
+    pub(super) fn take(&mut self, mut homed: impl FnMut(&Extent) -> bool) -> Vec<Extent> {
+        let mut taken = Vec::new();
+        self.extents.retain(|extent| {
+            let gone = homed(extent);
+            if gone {
+                taken.push(extent.clone());
+            }
+            !gone
+        });
         self.hollow = self.extents.iter().filter(|extent| extent.count == 0).count();
+        taken
     }
 }
 
@@ -155,8 +166,15 @@ impl Index {
 
     pub(super) fn remove(&mut self, id: u64, first: u64, count: u32) {
         if self.mailboxes.contains_key(&id) {
-            let gone = self.touch(id).remove(first, first.saturating_add(count.into()));
+            let end = first.saturating_add(count.into());
+            let mailbox = self.touch(id);
+            let gone = mailbox.remove(first, end);
+            let odd: Vec<_> = mailbox.attempts.range(first..end).copied().collect();
+            for seq in &odd {
+                mailbox.attempts.remove(seq);
+            }
             self.live -= gone;
+            self.free_attempts.extend(odd.into_iter().map(|seq| (id, seq)));
         }
     }
 
@@ -169,17 +187,32 @@ impl Index {
         if let Some(mailbox) = self.mailboxes.remove(&id) {
             self.live -= mailbox.live();
             for (shared, count) in mailbox.shared.values().flatten() {
-                self.release(*shared, *count);
+                self.release_shared(*shared, *count);
             }
-            self.freed_big.extend(mailbox.big.values().flatten());
+            for big in mailbox.big.values().flatten() {
+                self.release_big(*big);
+            }
         }
         self.dropped.push(id);
     }
 
-    /// References to a shared chunk went.
-    pub(super) fn release(&mut self, shared: u64, count: u32) {
-        if let Some(left) = self.shared.get_mut(&shared) {
+    pub(super) fn release_shared(&mut self, id: u64, count: u32) {
+        if let Some(left) = self.shared.get_mut(&id) {
             *left = left.saturating_sub(count);
+            if *left == 0 {
+                self.shared.remove(&id);
+                self.free_shared.push(id);
+            }
+        }
+    }
+
+    pub(super) fn release_big(&mut self, id: u64) {
+        if let Some(left) = self.big.get_mut(&id) {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.big.remove(&id);
+                self.free_big.push(id);
+            }
         }
     }
 

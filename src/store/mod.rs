@@ -4,18 +4,23 @@
 //! chunks in `home.redb`. Knows no protocol and no clock; the only part that blocks.
 
 mod blob;
+mod builder;
 mod change;
 mod chunk;
 mod digest;
 mod directory;
 mod error;
 mod extent;
+mod home;
+mod home_thread;
+mod homing;
 mod index;
 mod part;
 mod reader;
 mod record;
 mod recover;
 mod shared;
+mod snapshot;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -31,6 +36,8 @@ use crate::broker::{Recovered, Time, WireForm, Write};
 use blob::{Blob, Turn};
 use change::Change;
 use error::engine;
+use home_thread::{HomeThread, RESERVE};
+use homing::{Homer, Scope};
 use record::Forms;
 use recover::Recovery;
 use shared::{Committed, Files, Shared};
@@ -96,6 +103,17 @@ pub struct Store {
     pending_next: BTreeMap<u64, u64>,
     commits: u64,
     dead: bool,
+    homing: Homing,
+    damage: Vec<String>,
+}
+
+/// Who homes.
+#[derive(Debug, Default)]
+enum Homing {
+    #[default]
+    Nobody,
+    Here(Homer),
+    There(HomeThread),
 }
 
 impl Store {
@@ -121,9 +139,11 @@ impl Store {
     ) -> Result<(Self, Recovered), StoreError> {
         let files = open_files(&*directory, &options)?;
         let mut recovery = Recovery::default();
+        recovery.load(&files.home)?;
         recovery.replay(&files.journal)?;
         let recovered = recovery.finish()?;
-        let Recovery { index, progress, .. } = recovery;
+        let (next_shared, next_big) = (recovery.next_shared, recovery.next_big);
+        let Recovery { index, progress, damage, .. } = recovery;
         let (next_part, next_commit) = (progress.last_part + 1, progress.last_commit + 1);
         let shared = Arc::new(Shared {
             files: RwLock::new(Some(files)),
@@ -133,6 +153,7 @@ impl Store {
             room: Condvar::new(),
             forms: Forms::new(forms),
         });
+        let homer = Homer { shared: Arc::clone(&shared), next_shared, next_big };
         let mut store = Self {
             shared,
             directory,
@@ -143,11 +164,49 @@ impl Store {
             pending_next: BTreeMap::new(),
             commits: 0,
             dead: false,
+            homing: Homing::Here(homer),
+            damage,
         };
         // Also proves that the disk takes writes, before anybody relies on it.
         store.blob.note(Change::Opened);
         store.commit_blob(&[], Time::ZERO)?;
+        store.start()?;
         Ok((store, recovered))
+    }
+
+    fn start(&mut self) -> Result<(), StoreError> {
+        if self.options.background
+            && let Homing::Here(homer) = std::mem::take(&mut self.homing)
+        {
+            let directory = Arc::clone(&self.directory);
+            self.homing = Homing::There(HomeThread::start(homer, directory, &self.options)?);
+        }
+        Ok(())
+    }
+
+    /// Stops the home thread, if there is one.
+    fn stop(&mut self) -> Option<&mut Homer> {
+        self.homing = match std::mem::take(&mut self.homing) {
+            Homing::There(thread) => Homing::Here(thread.stop()),
+            other => other,
+        };
+        match &mut self.homing {
+            Homing::Here(homer) => Some(homer),
+            _ => None,
+        }
+    }
+
+    /// What was found damaged when the store was opened, in words.
+    pub fn damage(&self) -> &[String] {
+        &self.damage
+    }
+
+    /// Homes everything now. Only for stores without a thread for it.
+    pub fn home(&mut self) -> Result<(), StoreError> {
+        if let Homing::Here(homer) = &mut self.homing {
+            while homer.round(Scope::All)? {}
+        }
+        Ok(())
     }
 
     /// Makes the writes durable, all or none. Nothing to write costs nothing.
@@ -181,12 +240,32 @@ impl Store {
             }
             return Ok(());
         }
-        if let Err(error) = self.write(turn) {
+        if let Err(error) = self.wait_for_room().and_then(|()| self.write(turn)) {
             self.dead = true;
             return Err(error);
         }
         self.enter(turn);
         Ok(())
+    }
+
+    /// Waits until the journal may grow.
+    fn wait_for_room(&mut self) -> Result<(), StoreError> {
+        let hard_cap = self.options.hard_cap;
+        if let Homing::Here(homer) = &mut self.homing {
+            while homer.shared.lock_progress().unhomed > hard_cap && homer.round(Scope::All)? {}
+            return Ok(());
+        }
+        let mut progress = self.shared.lock_progress();
+        loop {
+            if let Some(failure) = progress.failed.clone() {
+                return Err(failure.into());
+            }
+            if progress.unhomed <= hard_cap {
+                return Ok(());
+            }
+            self.shared.work.notify_one();
+            progress = self.shared.room.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     fn write(&self, turn: Turn) -> Result<(), StoreError> {
@@ -243,15 +322,31 @@ impl Store {
         self.commits += 1;
     }
 
-    /// Opens the files again after an error. What was durable is as it was; the failed commit never was.
+    /// Opens the files again after an error, and gives up the disk reserve. What was durable is as it was;
+    /// the failed commit never was.
     pub fn reopen(&mut self) -> Result<(), StoreError> {
         self.dead = true;
-        let mut files = self.shared.files.write().unwrap_or_else(PoisonError::into_inner);
+        self.stop();
+        let shared = Arc::clone(&self.shared);
+        let mut files = shared.files.write().unwrap_or_else(PoisonError::into_inner);
         drop(files.take());
+        self.directory.remove(RESERVE)?;
         let opened = open_files(&*self.directory, &self.options)?;
         undo(&opened.journal, self.next_part)?;
+        let mut recovery = Recovery { keep_transient: true, ..Recovery::default() };
+        recovery.load(&opened.home)?;
+        recovery.replay(&opened.journal)?;
+        recovery.finish()?;
+        *shared.lock_index() = recovery.index;
+        *shared.lock_progress() = recovery.progress;
         *files = Some(opened);
         drop(files);
+        for (mailbox, next) in &self.pending_next {
+            shared.lock_index().advance(*mailbox, *next);
+        }
+        let (next_shared, next_big) = (recovery.next_shared, recovery.next_big);
+        self.homing = Homing::Here(Homer { shared, next_shared, next_big });
+        self.start()?;
         self.dead = false;
         Ok(())
     }
@@ -274,11 +369,24 @@ impl Store {
         }
     }
 
-    /// An orderly stop.
-    pub fn close(self) -> Result<(), StoreError> {
-        let files = self.shared.files.write().unwrap_or_else(PoisonError::into_inner).take();
-        drop(files);
+    /// An orderly stop: everything is in home, and said to be.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        let dead = self.dead;
+        if let Some(homer) = self.stop()
+            && !dead
+        {
+            while homer.round(Scope::All)? {}
+            homer.round(Scope::Stop)?;
+        }
         Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.stop();
+        // Readers may outlive the store; the files shall not.
+        drop(self.shared.files.write().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

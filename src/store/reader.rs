@@ -147,7 +147,7 @@ fn locate(index: &Index, id: u64, wanted: &[(u64, u64)]) -> Vec<Spot> {
 
 impl Place {
     fn salt(self, mailbox: u64) -> u32 {
-        if self.home { chunk::salt(mailbox, self.key) } else { salt(self.key) }
+        if self.home { chunk::salt(mailbox) } else { salt(self.key) }
     }
 
     /// Where the walk through the records starts.

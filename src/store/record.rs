@@ -297,27 +297,14 @@ impl<'a> Record<'a> {
         Ok(Arc::new(Message::restored(parts, MessageId(id), accepted)))
     }
 
-    /// The same record for another place: salted anew, and a big body or a reference pointed elsewhere.
-    pub(super) fn moved(&self, out: &mut Vec<u8>, salt: u32, place: Place) {
-        let start = out.len();
-        out.extend_from_slice(self.head);
-        match place {
-            Place::Same => out.extend_from_slice(self.unverified),
-            Place::Big(place) => {
-                let data = place.bytes();
-                out.extend_from_slice(&data);
-                out[start + 4..start + 8].copy_from_slice(&crc32c(&data).to_le_bytes());
-            }
-            Place::Shared(chunk, offset) => {
-                out[start + 40..start + 48].copy_from_slice(&chunk.to_le_bytes());
-                out[start + 52..start + 56].copy_from_slice(&offset.to_le_bytes());
-            }
-        }
-        finish(out, start, salt);
-    }
-
-    /// A message record that takes a reference's identity: the body moves in with its last holder.
-    pub(super) fn message_for(&self, reference: &Record<'_>, out: &mut Vec<u8>, salt: u32) {
+    /// This message as the one that a reference stands for: the body moves in with its holder.
+    pub(super) fn message_for(
+        &self,
+        reference: &Record<'_>,
+        big: Option<BigPlace>,
+        out: &mut Vec<u8>,
+        salt: u32,
+    ) {
         let start = out.len();
         let rest = reference.rest();
         let mut head = [0; MESSAGE_HEAD + EXTENSION];
@@ -325,8 +312,7 @@ impl<'a> Record<'a> {
         let expiration =
             if self.flags & EXPIRATION != 0 { u64_at(self.head, MESSAGE_HEAD + 24) } else { 0 };
         let kept = self.flags & (PERSISTENT | BIG | EXPIRATION);
-        let flags = kept | EXTENDED | (reference.flags & (REDELIVERED | TRANSIENT));
-        head[13] = flags;
+        head[13] = kept | EXTENDED | (reference.flags & (REDELIVERED | TRANSIENT));
         head[14..16].copy_from_slice(&((MESSAGE_HEAD + EXTENSION) as u16).to_le_bytes());
         head[16..24].copy_from_slice(&reference.mailbox().to_le_bytes());
         head[24..32].copy_from_slice(&reference.seq().to_le_bytes());
@@ -334,17 +320,41 @@ impl<'a> Record<'a> {
         head[75] = rest.lane;
         put_extension(&mut head[MESSAGE_HEAD..], &rest, expiration);
         out.extend_from_slice(&head);
-        out.extend_from_slice(self.unverified);
+        match big {
+            Some(place) => put_big(out, start, place),
+            None => out.extend_from_slice(self.unverified),
+        }
+        finish(out, start, salt);
+    }
+
+    /// This message as a reference to its own body in a shared chunk, or a reference pointed there.
+    pub(super) fn reference_to(&self, target: (u64, u32), out: &mut Vec<u8>, salt: u32) {
+        let rest = self.rest();
+        let resting = Resting {
+            mailbox: self.mailbox(),
+            seq: self.seq(),
+            rest: &rest,
+            transient: self.transient(),
+        };
+        put_reference(out, resting, self.body_len(), target, salt);
+    }
+
+    /// The same message for another place; a big body moves with it.
+    pub(super) fn moved(&self, big: Option<BigPlace>, out: &mut Vec<u8>, salt: u32) {
+        let start = out.len();
+        out.extend_from_slice(self.head);
+        match big {
+            Some(place) => put_big(out, start, place),
+            None => out.extend_from_slice(self.unverified),
+        }
         finish(out, start, salt);
     }
 }
 
-/// What changes when a record moves.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
-    Same,
-    Big(BigPlace),
-    Shared(u64, u32),
+fn put_big(out: &mut Vec<u8>, start: usize, place: BigPlace) {
+    let data = place.bytes();
+    out.extend_from_slice(&data);
+    out[start + 4..start + 8].copy_from_slice(&crc32c(&data).to_le_bytes());
 }
 
 /// Where a big body lies: in parts of the journal, or under an id in home.
@@ -489,7 +499,7 @@ pub(super) fn put_data(out: &mut Vec<u8>, message: &Message) {
 pub(super) fn put_reference(
     out: &mut Vec<u8>,
     resting: Resting<'_>,
-    message: &Message,
+    body_len: u32,
     target: (u64, u32),
     salt: u32,
 ) {
@@ -507,7 +517,7 @@ pub(super) fn put_reference(
     head[40..48].copy_from_slice(&target.0.to_le_bytes());
     head[48..52].copy_from_slice(&rest.attempts.to_le_bytes());
     head[52..56].copy_from_slice(&target.1.to_le_bytes());
-    head[56..60].copy_from_slice(&(message.body().len() as u32).to_le_bytes());
+    head[56..60].copy_from_slice(&body_len.to_le_bytes());
     head[60] = rest.lane;
     if extended {
         put_extension(&mut head[REF_HEAD..], rest, 0);

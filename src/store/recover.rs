@@ -31,6 +31,8 @@ pub(super) struct Recovery {
     pub(super) applied_commit: u64,
     /// What could not be trusted, in words.
     pub(super) damage: Vec<String>,
+    /// The broker did not stop: what was spilled is still wanted, and so are mailboxes without a definition.
+    pub(super) keep_transient: bool,
     /// Home's next ids.
     pub(super) next_shared: u64,
     pub(super) next_big: u64,
@@ -122,13 +124,16 @@ impl Recovery {
                 continue;
             }
             let (mailbox, seq) = (record.mailbox(), record.seq());
-            if record.transient() {
+            if record.transient() && !self.keep_transient {
                 self.index.advance(mailbox, seq + 1);
                 continue;
             }
             match &mut last {
                 Some((id, extent, digest))
-                    if *id == mailbox && extent.end() == seq && extent.span < SPAN_MAX =>
+                    if *id == mailbox
+                        && extent.end() == seq
+                        && extent.span < SPAN_MAX
+                        && extent.transient == record.transient() =>
                 {
                     extent.span += 1;
                     extent.count += 1;
@@ -138,7 +143,8 @@ impl Recovery {
                 _ => {
                     let mut digest = Digest::default();
                     digest.push(seq, record.rest(), record.body_len());
-                    let extent = Extent::journal(seq, 1, number, record.start as u32, false);
+                    let extent =
+                        Extent::journal(seq, 1, number, record.start as u32, record.transient());
                     self.enter(number, last.replace((mailbox, extent, digest)));
                 }
             }
@@ -173,7 +179,8 @@ impl Recovery {
             }
             recovered.definitions.push(definition);
         }
-        let gone = self.index.mailboxes.keys().filter(|id| !kept.contains(id));
+        let gone = self.index.mailboxes.keys();
+        let gone = gone.filter(|id| !kept.contains(id) && !self.keep_transient);
         for id in gone.copied().collect::<Vec<_>>() {
             self.index.drop_mailbox(id);
         }

@@ -44,18 +44,23 @@ pub(super) struct Progress {
     /// Bytes that a trim would free.
     pub(super) trimmable: u64,
     pub(super) stop: bool,
-    /// Home at once, whatever is there.
-    pub(super) hurry: bool,
     /// Why the home thread gave up.
     pub(super) failed: Option<Failure>,
     pub(super) rounds: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Committed {
     pub(super) last_part: u64,
     pub(super) commit: u64,
     pub(super) bytes: u64,
+}
+
+/// Two of the same place are the same.
+impl PartialEq for Committed {
+    fn eq(&self, other: &Self) -> bool {
+        self.last_part == other.last_part
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -100,11 +105,12 @@ impl Progress {
         self.commits.push_back(committed);
     }
 
-    /// The last commit of the oldest `bytes` that are not in home yet.
-    pub(super) fn target(&self, bytes: u64) -> Option<Committed> {
+    /// The last commit of the oldest `bytes` that are not in home yet, up to this part.
+    pub(super) fn target(&self, bytes: u64, upto: u64) -> Option<Committed> {
         let mut sum = 0;
         let mut target = None;
-        for commit in self.commits.iter().skip_while(|it| it.last_part <= self.homed_part) {
+        let from = self.commits.partition_point(|it| it.last_part <= self.homed_part);
+        for commit in self.commits.range(from..).take_while(|it| it.last_part <= upto) {
             target = Some(*commit);
             sum += commit.bytes;
             if sum >= bytes {
@@ -114,12 +120,15 @@ impl Progress {
         target
     }
 
+    pub(super) fn last(&self) -> Committed {
+        Committed { last_part: self.last_part, commit: self.last_commit, bytes: 0 }
+    }
+
     pub(super) fn homed(&mut self, part: u64) {
-        for commit in &self.commits {
-            if commit.last_part > self.homed_part && commit.last_part <= part {
-                self.unhomed -= commit.bytes;
-                self.trimmable += commit.bytes;
-            }
+        let from = self.commits.partition_point(|it| it.last_part <= self.homed_part);
+        for commit in self.commits.range(from..).take_while(|it| it.last_part <= part) {
+            self.unhomed -= commit.bytes;
+            self.trimmable += commit.bytes;
         }
         self.homed_part = part;
     }

@@ -282,7 +282,8 @@ impl House {
                 assert!(self.client(number()).closed, "{line}");
             }
             ("S", expected) => {
-                let heard = self.hears(number()).map_or("(nothing)".into(), |it| shown(&it));
+                let heard =
+                    self.hears(number()).map_or_else(|| "(nothing)".into(), |it| shown(&it));
                 assert!(
                     matches(expected, &heard),
                     "\nexpected {expected}\n   heard {heard}\n  line by {who}"

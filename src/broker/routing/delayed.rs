@@ -2,10 +2,10 @@
 //!
 //! The exchange routes like its `x-delayed-type`; the waiting is the mailbox's.
 
-use crate::broker::{Message, Refusal, Table, Value};
+use crate::broker::{Message, Refusal, TIME_SPAN_MAX_MS, Table, Value};
 
-/// Longer than this is no delay at all (the timers of RabbitMQ's plugin end here).
-const DELAY_MAX_MS: i64 = u32::MAX as i64;
+/// Longer than this is no delay at all.
+const DELAY_MAX_MS: i64 = TIME_SPAN_MAX_MS as i64;
 
 /// How long the message asks to wait: its `x-delay` header in milliseconds, where that is above zero.
 ///

@@ -16,6 +16,7 @@ use super::open::{Flow, Open, Then};
 use super::send::{destination, not_for};
 use super::subscription::{AckMode, Held, Subscription, parse_message_id, tag};
 use super::transaction::Action;
+use crate::broker::selector::Selector;
 use crate::broker::{
     BindingOf, Command, Consume, DeclareMailbox, Destination as BindingEnd, Name, Outcome, Request,
     Table,
@@ -56,6 +57,7 @@ impl Open {
         let priority = headers.get("x-priority").map_or(Ok(0), priority)?;
         let prefetch = prefetch(headers)?;
         let arguments = consumer_arguments(headers)?;
+        let selector = selector(headers, &target)?;
         let mut steps = VecDeque::new();
         let durable = is_durable(headers);
         let mailbox = match &target {
@@ -91,7 +93,9 @@ impl Open {
             arguments,
         }));
         let prefix = self.message_prefix(&tag);
-        self.subscriptions.add(tag, consumer, Subscription::new(id, text, mode, prefix));
+        let mut subscription = Subscription::new(id, text, mode, prefix);
+        subscription.selector = selector;
+        self.subscriptions.add(tag, consumer, subscription);
         self.run(steps, Then::Nothing, headers.get("receipt"), out);
         Ok(Flow::Later)
     }
@@ -270,6 +274,20 @@ fn checked_name(name: String, header: &str) -> Result<Name, Fault> {
         return Err(Fault::invalid_header("SUBSCRIBE", header));
     }
     Ok(name.into())
+}
+
+/// A selector drops what it does not match from the subscription's own mailbox. A queue that others take
+/// from too has none.
+fn selector(headers: &Headers, target: &Destination) -> Result<Option<Selector>, Fault> {
+    let Some(text) = headers.get("selector").filter(|text| !text.trim().is_empty()) else {
+        return Ok(None);
+    };
+    if !matches!(target, Destination::Topic(_) | Destination::Exchange { .. }) {
+        let detail = "'selector' works with /topic and /exchange only";
+        return Err(Fault::new("Invalid header", detail));
+    }
+    let parsed = Selector::parse(text);
+    parsed.map(Some).map_err(|error| Fault::new("Invalid selector", error.to_string()))
 }
 
 fn prefetch(headers: &Headers) -> Result<u32, Fault> {

@@ -1,0 +1,105 @@
+//! Messages of a mailbox that nobody sees until they are due.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Epoch;
+use super::command::Seq;
+use super::lane::Entry;
+use super::name::Time;
+
+/// By the time they are due, then position. Beyond a few they stay in memory only until the store has them.
+#[derive(Debug, Default)]
+pub(super) struct Delayed {
+    entries: BTreeMap<(Time, Seq), Waiting>,
+    hot: usize,
+    hot_bytes: u64,
+    /// Hot ones that leave memory as soon as the store surely has them.
+    cooling: VecDeque<(Time, Seq)>,
+}
+
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Hot(Box<Entry>),
+    /// Only the store holds it. Whether it was delivered before.
+    Cold {
+        seen: bool,
+    },
+}
+
+impl Delayed {
+    pub(super) fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// Until `rest.deliver_at`.
+    pub(super) fn add(&mut self, entry: Entry, hot_max: usize, bytes_max: u64) {
+        let at = (entry.rest.deliver_at, entry.seq);
+        if entry.stored && (self.hot >= hot_max || self.hot_bytes >= bytes_max) {
+            self.cooling.push_back(at);
+        }
+        self.hot += 1;
+        self.hot_bytes += entry.message.size() as u64;
+        self.entries.insert(at, Waiting::Hot(Box::new(entry)));
+    }
+
+    /// At start: the store has it.
+    pub(super) fn add_cold(&mut self, due: Time, seq: Seq, seen: bool) {
+        self.entries.insert((due, seq), Waiting::Cold { seen });
+    }
+
+    pub(super) fn next_due(&self) -> Option<Time> {
+        self.entries.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    pub(super) fn pop_due(&mut self, now: Time) -> Option<(Seq, Waiting)> {
+        let first = self.entries.first_entry()?;
+        if first.key().0 > now {
+            return None;
+        }
+        let ((_, seq), waiting) = first.remove_entry();
+        if let Waiting::Hot(entry) = &waiting {
+            self.hot -= 1;
+            self.hot_bytes -= entry.message.size() as u64;
+        }
+        Some((seq, waiting))
+    }
+
+    /// Returns how many bytes of memory were freed.
+    pub(super) fn cool(&mut self, durable: Epoch) -> u64 {
+        let mut freed = 0;
+        while let Some(at) = self.cooling.front() {
+            if let Some(waiting) = self.entries.get_mut(at)
+                && let Waiting::Hot(entry) = waiting
+            {
+                if !entry.is_safe(durable) {
+                    break;
+                }
+                freed += entry.message.size() as u64;
+                self.hot -= 1;
+                self.hot_bytes -= entry.message.size() as u64;
+                *waiting = Waiting::Cold { seen: entry.rest.redelivered };
+            }
+            self.cooling.pop_front();
+        }
+        freed
+    }
+
+    pub(super) fn has_surplus(&self) -> bool {
+        !self.cooling.is_empty()
+    }
+
+    /// Memory runs out: the ones that only memory holds.
+    pub(super) fn unstored_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut().filter_map(|(at, waiting)| match waiting {
+            Waiting::Hot(entry) if !entry.stored => {
+                self.cooling.push_back(*at);
+                Some(&mut **entry)
+            }
+            _ => None,
+        })
+    }
+
+    pub(super) fn memory(&self) -> u64 {
+        self.hot_bytes
+    }
+}

@@ -1,0 +1,13 @@
+//! The broker as a whole, at value level: commands in, effects out, a model of the store behind.
+
+mod consuming;
+mod dying;
+mod house;
+mod limits;
+mod paging;
+mod permissions;
+mod policies;
+mod publishing;
+mod random;
+mod recovery;
+mod topology;
