@@ -71,6 +71,10 @@ impl Broker {
         Ok(Client::connect(&connect).await?)
     }
 
+    pub(super) fn login(&self) -> (&str, &str) {
+        (&self.user, &self.password)
+    }
+
     /// Runs a verb to its end.
     pub(super) fn run(
         &self,

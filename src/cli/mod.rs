@@ -1,5 +1,6 @@
 //! The command line: verbs, their flags, and exit codes.
 
+mod bench;
 mod broker;
 mod check;
 mod mailbox;
@@ -52,9 +53,10 @@ struct To<V: Args> {
 enum Verb {
     Serve(serve::Serve),
     Check(check::Check),
-    Mailbox(To<mailbox::MailboxVerb>),
-    Push(To<push::Push>),
-    Pull(To<pull::Pull>),
+    Mailbox(Box<To<mailbox::MailboxVerb>>),
+    Push(Box<To<push::Push>>),
+    Pull(Box<To<pull::Pull>>),
+    Bench(Box<To<bench::Bench>>),
     /// Print a script that completes commands in a shell
     #[command(
         after_help = "Example: pillarbox completions bash > /etc/bash_completion.d/pillarbox"
@@ -68,9 +70,10 @@ pub(crate) fn run() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Serve(serve) => serve.run(),
         Verb::Check(check) => check.run(),
-        Verb::Mailbox(To { verb, broker }) => broker.run(verb.run(&broker)),
-        Verb::Push(To { verb, broker }) => broker.run(verb.run(&broker)),
-        Verb::Pull(To { verb, broker }) => broker.run(verb.run(&broker)),
+        Verb::Mailbox(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Push(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Pull(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Bench(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "pillarbox", &mut script);
@@ -101,6 +104,10 @@ impl Failure {
 
     fn wrong(error: impl Display) -> Self {
         Self { code: WRONG, text: error.to_string() }
+    }
+
+    fn no_broker(text: impl Display) -> Self {
+        Self { code: NO_BROKER, text: text.to_string() }
     }
 
     fn nothing(text: impl Display) -> Self {

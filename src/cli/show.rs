@@ -86,6 +86,11 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
     writeln!(io::stdout(), "{text}").map_err(|error| Failure::output(&error))
 }
 
+/// JSON on one line.
+pub(super) fn json_line(json: &Json) -> Result<(), Failure> {
+    line(&json.to_string())
+}
+
 fn print(json: &Json) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(json).map_err(Failure::failed)?;
     line(&text)

@@ -26,6 +26,7 @@ use pillarbox_native::{
 };
 
 use self::login::Login;
+pub use self::login::Token;
 use self::open::{Flow, Open};
 pub use self::settings::Settings;
 use super::{Facts, Outbox, Session};
@@ -58,8 +59,9 @@ enum State {
     /// The broker opens the connection; input waits.
     Opening(Box<Login>),
     Open(Box<Open>),
-    /// The client is done; goodbye when the broker has put everything away.
-    Leaving,
+    /// The client is done; what it asked is still answered, and goodbye is said when the broker has
+    /// put everything away.
+    Leaving(Box<Open>),
     Over,
 }
 
@@ -139,11 +141,15 @@ impl NativeSession {
                         Flow::On => return Ok(()),
                         Flow::Leave => {
                             out.commands.push(Command::Close(Some(CLOSE_TICKET)));
-                            self.state = State::Leaving;
+                            if let State::Open(open) =
+                                std::mem::replace(&mut self.state, State::Over)
+                            {
+                                self.state = State::Leaving(open);
+                            }
                         }
                     }
                 }
-                State::Leaving | State::Over => {
+                State::Leaving(_) | State::Over => {
                     input.clear();
                     return Ok(());
                 }
@@ -153,7 +159,7 @@ impl NativeSession {
 
     /// The last word, and the end.
     fn fail(&mut self, fault: &Fault, out: &mut Outbox) {
-        if let State::Open(open) = &mut self.state {
+        if let State::Open(open) | State::Leaving(open) = &mut self.state {
             open.flush(out);
         }
         Refused { code: fault.code, text: &fault.text }.encode(Kind::Goodbye, 0, &mut out.wire);
@@ -227,7 +233,7 @@ impl Session for NativeSession {
                 self.fail(&Fault::new(Code::Closing, reason), out);
             }
             event => match &mut self.state {
-                State::Open(open) => open.notify(event, now, out),
+                State::Open(open) | State::Leaving(open) => open.notify(event, now, out),
                 _ => answer::count_unsent(&event, out),
             },
         }

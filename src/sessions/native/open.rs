@@ -17,6 +17,7 @@ use super::settle::Settles;
 use super::subscribe::Subscriptions;
 use super::{Fault, MAIN, REQUEST_TICKETS, SILENT};
 use crate::broker::{self, Cause, ChannelId, Command, Event, Name, Ticket, Time};
+use crate::sessions::random::Random;
 use crate::sessions::{Facts, Outbox};
 
 pub(super) struct Open {
@@ -31,9 +32,7 @@ pub(super) struct Open {
     pub(super) outgoing: Outgoing,
     alarm: Alarm,
     tickets: u64,
-    /// For names that are made up.
-    seed: u64,
-    names: u32,
+    random: Random,
     /// Said once for each batch: something without an id was refused.
     told_silent: bool,
 }
@@ -66,8 +65,7 @@ impl Open {
             outgoing: Outgoing::default(),
             alarm: Alarm::Off,
             tickets: REQUEST_TICKETS,
-            seed: facts.seed,
-            names: 0,
+            random: Random::new(facts.seed),
             told_silent: false,
         }
     }
@@ -186,8 +184,7 @@ impl Open {
     }
 
     pub(super) fn made_up_name(&mut self) -> Name {
-        self.names += 1;
-        format!("gen-{:016x}-{}", self.seed, self.names).into()
+        self.random.name("gen-")
     }
 
     /// Something was refused that had no id to answer with.
