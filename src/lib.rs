@@ -3,4 +3,9 @@
 //! Read `ARCHITECTURE.md` first: three machines (codec, session, broker), a store, and one thin ring with all the I/O.
 
 pub mod broker;
+pub mod client;
+pub mod config;
+pub mod server;
 pub mod sessions;
+pub mod store;
+pub mod telemetry;

@@ -32,6 +32,7 @@ mod paging;
 mod publish;
 mod refusal;
 pub mod routing;
+pub mod selector;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,11 @@
 //!
 //! A session knows its protocol and the broker's words. It knows no socket, no clock and no disk.
 
+pub mod amqp;
+pub mod native;
+mod random;
+pub mod stomp;
+
 use bytes::BytesMut;
 
 use crate::broker::{Command, Credential, Event, Time};

@@ -1,1 +1,34 @@
-//! The native protocol: bytes to frames and back.
+//! Pillarbox's native protocol: bytes to frames and back, and nothing else.
+//!
+//! `docs/native.md` describes it byte by byte. Both ends are here: a server reads [`Request`]s and
+//! writes replies, a client the other way round. Messages are borrowed from the input and written
+//! straight into the output; nothing is allocated for one.
+
+mod code;
+mod delivery;
+mod frame;
+mod notice;
+mod preface;
+mod properties;
+mod push;
+mod reader;
+mod request;
+mod settle;
+mod writer;
+
+pub use code::Code;
+pub use delivery::{Deliveries, DeliveryBatch, DeliveryMarks, DeliveryRef, NewDelivery};
+pub use frame::{FLAG_MORE, FRAME_HEAD_SIZE, Frame, FrameError, Kind, next_frame};
+pub use notice::{Hello, Refused, RefusedMessage, decode_pushed, encode_pushed};
+pub use preface::{
+    PREFACE_SIZE, Preface, VERSION, encode_answer, encode_preface, read_answer, read_preface,
+};
+pub use properties::{DEPTH_MAX, PropertiesRef, is_table};
+pub use push::{NewMessage, Push, PushBatch, PushedRef};
+pub use reader::Malformed;
+pub use request::{
+    Bind, DeclareExchange, DeclareMailbox, Define, DeleteExchange, DeleteMailbox, List, Login,
+    Pull, Request, Subscribe, Undefine, Unsubscribe, encode_credit, encode_purge,
+};
+pub use settle::{Outcome, RUN_SIZE, Run, Settle};
+pub use writer::{FrameWriter, put_short, put_table, write_empty, write_frame};

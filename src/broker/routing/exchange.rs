@@ -124,18 +124,21 @@ impl Exchange {
         self.bindings.entry((destination.clone(), key)).or_default().push(arguments.clone());
     }
 
-    /// Whether there was such a binding.
-    pub(super) fn remove_binding(&mut self, binding: &BindingDefinition, target: TargetId) -> bool {
-        let BindingDefinition { destination, key, arguments, .. } = binding;
-        let at = (destination.clone(), key.clone());
-        let Some(all) = self.bindings.get_mut(&at) else { return false };
-        let Some(index) = all.iter().position(|it| it == arguments) else { return false };
-        all.remove(index);
+    /// The binding as it was made, if there was such a one: the widths of its numbers may be others.
+    pub(super) fn remove_binding(
+        &mut self,
+        mut binding: BindingDefinition,
+        target: TargetId,
+    ) -> Option<BindingDefinition> {
+        let at = (binding.destination.clone(), binding.key.clone());
+        let all = self.bindings.get_mut(&at)?;
+        let index = all.iter().position(|it| *it == binding.arguments)?;
+        binding.arguments = all.remove(index);
         if all.is_empty() {
             self.bindings.remove(&at);
         }
-        self.router.unbind(target, destination, &key.0, arguments);
-        true
+        self.router.unbind(target, &binding.destination, &binding.key.0, &binding.arguments);
+        Some(binding)
     }
 
     /// In order of destination and key.

@@ -197,7 +197,8 @@ impl Exchanges {
     }
 
     /// A binding from the store, after its exchanges.
-    pub fn restore_binding(&mut self, definition: BindingDefinition) -> Result<(), Refusal> {
+    pub fn restore_binding(&mut self, mut definition: BindingDefinition) -> Result<(), Refusal> {
+        sort(&mut definition.arguments);
         self.add(definition).map(|_| ())
     }
 
@@ -367,12 +368,10 @@ impl Exchanges {
     fn remove(&mut self, definition: BindingDefinition, removed: &mut Removed) {
         let Some(source) = self.exchanges.get_mut(&definition.source) else { return };
         let Some(target) = self.targets.find(&definition.destination) else { return };
-        if !source.remove_binding(&definition, target) {
-            return;
-        }
+        let Some(binding) = source.remove_binding(definition, target) else { return };
         self.targets.release(target, source.name());
         self.generation += 1;
-        removed.bindings.push(definition);
+        removed.bindings.push(binding);
         if source.definition().auto_delete && !source.has_bindings() {
             let name = source.name().clone();
             self.remove_exchange(name, removed);
@@ -404,20 +403,18 @@ impl Exchanges {
             for binding in sources {
                 let Some(source) = self.exchanges.get_mut(&binding.source) else { continue };
                 let Some(target) = self.targets.find(&to) else { continue };
-                source.remove_binding(&binding, target);
+                removed.bindings.extend(source.remove_binding(binding, target));
                 self.targets.release(target, source.name());
                 if source.definition().auto_delete && !source.has_bindings() {
                     going.push(source.name().clone());
                 }
-                removed.bindings.push(binding);
             }
         }
     }
 
     fn definition_of(&self, binding: &BindingOf) -> BindingDefinition {
         let mut arguments = binding.arguments.clone();
-        // The order of arguments is no part of a binding's identity.
-        arguments.0.sort_by(|(a, _), (b, _)| a.cmp(b));
+        sort(&mut arguments);
         BindingDefinition {
             vhost: self.vhost.clone(),
             source: binding.source.clone(),
@@ -430,6 +427,11 @@ impl Exchanges {
     fn no_such(&self, name: &Name) -> Refusal {
         Refusal::NoSuchExchange { name: name.clone(), vhost: self.vhost.clone() }
     }
+}
+
+/// The order of arguments is no part of a binding's identity.
+fn sort(arguments: &mut Table) {
+    arguments.0.sort_by(|(a, _), (b, _)| a.cmp(b));
 }
 
 fn check_not_default(name: &str) -> Result<(), Refusal> {

@@ -42,6 +42,8 @@ struct Node {
     hash: NodeId,
     /// How many literal children there are in `edges`.
     literals: u32,
+    /// One of them, found without a look into `edges`: most nodes have no other.
+    near: (WordId, NodeId),
     /// The last set of nodes that this one was put into.
     seen: u64,
     targets: TargetSet,
@@ -126,10 +128,11 @@ impl Topic {
             for &at in &self.active {
                 let node = &self.nodes[at as usize];
                 let star = node.star;
-                let literal = if node.literals > 0 && word != NONE {
-                    find_edge(&self.edges, &self.nodes, self.seed, at, word)
-                } else {
-                    None
+                let literal = match node.near {
+                    _ if word == NONE || node.literals == 0 => None,
+                    (near, child) if near == word => Some(child),
+                    (near, _) if node.literals == 1 && near != NONE => None,
+                    _ => find_edge(&self.edges, &self.nodes, self.seed, at, word),
                 };
                 if node.step == Step::Hash {
                     enter(&mut self.nodes, &mut self.next, self.round, at);
@@ -176,6 +179,9 @@ impl Topic {
             Step::Hash => parent.hash = child,
             Step::Literal(word) => {
                 parent.literals += 1;
+                if parent.near.0 == NONE {
+                    parent.near = (word, child);
+                }
                 self.edges.insert(edge_hash(self.seed, at, word), child);
             }
         }
@@ -191,6 +197,9 @@ impl Topic {
             Step::Hash => parent.hash = NONE,
             Step::Literal(word) => {
                 parent.literals -= 1;
+                if parent.near.0 == word {
+                    parent.near = (NONE, NONE);
+                }
                 self.edges.remove(edge_hash(self.seed, above, word), at);
                 self.words.release(word, self.seed);
             }
@@ -232,6 +241,7 @@ impl Node {
             star: NONE,
             hash: NONE,
             literals: 0,
+            near: (NONE, NONE),
             seen: 0,
             targets: TargetSet::default(),
         }

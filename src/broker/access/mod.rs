@@ -2,11 +2,14 @@
 //!
 //! Passwords are checked outside. Patterns are searched for in a name, not matched against the whole of it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::{
+use crate::broker::{
     Action, Credential, Definition, DefinitionKey, Kind, Name, PermissionDefinition, Refusal,
     TopicPermissionDefinition, UserDefinition,
 };

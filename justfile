@@ -1,0 +1,32 @@
+# What a contributor does. `just` alone lists it.
+
+default:
+    @just --list
+
+# Format, lints, tests: before every commit.
+check:
+    cargo fmt --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test --workspace
+
+test:
+    cargo test --workspace
+
+# Other people's clients against the release binary; NAMES pick folders of interop/.
+interop *NAMES:
+    interop/run {{NAMES}}
+
+# A fuzz target for so many seconds (`just fuzz amqp_session 60`).
+fuzz TARGET="amqp_frames" SECONDS="60":
+    RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}
+
+# Power loss on a disk that forgets: so many seeds.
+crash SEEDS="2000":
+    CRASH_SEEDS={{SEEDS}} cargo test --release --test crash -- --nocapture
+
+# kill -9 of the real binary under load: so many rounds.
+kill ROUNDS="30":
+    KILL_ROUNDS={{ROUNDS}} interop/run kill
+
+bench NAME="core":
+    cargo bench --bench {{NAME}}

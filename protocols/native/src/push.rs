@@ -1,0 +1,148 @@
+//! A push: messages for one address, in one frame.
+//!
+//! ```text
+//! exchange short, key short, count u32, then each message:
+//!   marks u8   1: a key of its own follows
+//!   [key short]   properties u32 size, bytes   body u32 size, bytes
+//! ```
+
+use bytes::{BufMut, BytesMut};
+
+use crate::frame::{Frame, Kind};
+use crate::reader::{Malformed, Reader};
+use crate::writer::{FrameWriter, put_short};
+
+const OWN_KEY: u8 = 1;
+/// Marks and two sizes.
+const MESSAGE_SIZE_MIN: usize = 9;
+
+/// A push as it came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Push<'a> {
+    pub exchange: &'a str,
+    pub key: &'a [u8],
+    /// Messages that `messages` will give, if none of them is damaged.
+    pub count: u32,
+    messages: &'a [u8],
+}
+
+/// A message of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushedRef<'a> {
+    /// Its own key; `None` for that of the push.
+    pub key: Option<&'a [u8]>,
+    /// As they came in: not looked at yet.
+    pub properties: &'a [u8],
+    pub body: &'a [u8],
+}
+
+impl<'a> Push<'a> {
+    /// Flag: a message that nobody takes is refused, also on a named exchange.
+    pub const MANDATORY: u8 = 1;
+
+    pub fn decode(payload: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(payload);
+        let exchange = reader.name()?;
+        let key = reader.short()?;
+        let count = reader.u32()?;
+        let messages = reader.rest();
+        if count as usize > messages.len() / MESSAGE_SIZE_MIN {
+            return Err(Malformed::Short);
+        }
+        Ok(Self { exchange, key, count, messages })
+    }
+
+    /// The messages in order; an error is the last item.
+    pub fn messages(&self) -> impl Iterator<Item = Result<PushedRef<'a>, Malformed>> + use<'a> {
+        let mut reader = Reader::new(self.messages);
+        let mut left = self.count;
+        let mut ended = false;
+        std::iter::from_fn(move || {
+            if ended {
+                return None;
+            }
+            if left == 0 {
+                ended = true;
+                return reader.end().err().map(Err);
+            }
+            left -= 1;
+            let message = read_message(&mut reader);
+            ended = message.is_err();
+            Some(message)
+        })
+    }
+}
+
+#[inline]
+fn read_message<'a>(reader: &mut Reader<'a>) -> Result<PushedRef<'a>, Malformed> {
+    let key = match reader.u8()? {
+        0 => None,
+        OWN_KEY => Some(reader.short()?),
+        other => return Err(Malformed::Unknown { what: "mark", value: other.into() }),
+    };
+    Ok(PushedRef { key, properties: reader.long()?, body: reader.long()? })
+}
+
+/// A message to push.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NewMessage<'a> {
+    pub key: Option<&'a [u8]>,
+    pub properties: &'a [u8],
+    pub body: &'a [u8],
+}
+
+/// A push that is being written at the end of a buffer.
+#[derive(Debug)]
+pub struct PushBatch {
+    frame: FrameWriter,
+    count_at: usize,
+    count: u32,
+}
+
+impl PushBatch {
+    pub fn begin(id: u32, flags: u8, exchange: &str, key: &[u8], out: &mut BytesMut) -> Self {
+        let frame = FrameWriter::begin(Kind::Push, flags, id, out);
+        put_short(exchange.as_bytes(), out);
+        put_short(key, out);
+        let count_at = frame.payload_size(out);
+        out.put_u32_le(0);
+        Self { frame, count_at, count: 0 }
+    }
+
+    pub fn add(&mut self, message: NewMessage<'_>, out: &mut BytesMut) {
+        out.reserve(MESSAGE_SIZE_MIN + message.properties.len() + message.body.len());
+        match message.key {
+            None => out.put_u8(0),
+            Some(key) => {
+                out.put_u8(OWN_KEY);
+                put_short(key, out);
+            }
+        }
+        out.put_u32_le(message.properties.len() as u32);
+        out.put_slice(message.properties);
+        out.put_u32_le(message.body.len() as u32);
+        out.put_slice(message.body);
+        self.count += 1;
+    }
+
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes of the payload so far.
+    pub fn size(&self, out: &BytesMut) -> usize {
+        self.frame.payload_size(out)
+    }
+
+    pub fn end(self, out: &mut BytesMut) {
+        self.frame.patch_u32(self.count_at, self.count, out);
+        self.frame.seal(out);
+    }
+}
+
+impl Frame<'_> {
+    /// Whether the frame is a push, which takes the short way.
+    pub fn is_push(&self) -> bool {
+        self.kind == Kind::Push
+    }
+}

@@ -1,0 +1,160 @@
+//! Input that is cut, damaged or means harm.
+
+use bytes::BytesMut;
+use pillarbox_native::*;
+use proptest::prelude::*;
+use rstest::rstest;
+
+use crate::wire;
+
+fn read_all(frame: &Frame<'_>) {
+    if let Ok(Request::Push(push)) = Request::decode(frame) {
+        for message in push.messages().flatten() {
+            let _ = PropertiesRef::parse(message.properties);
+        }
+    }
+    if let Ok(Request::Settle(settle)) = Request::decode(frame) {
+        assert_eq!(settle.runs().count(), settle.runs().len());
+    }
+    let _ = Deliveries::decode(frame.payload).map(|it| it.messages().count());
+    let _ = Refused::decode(frame.payload);
+    let _ = Hello::decode(frame.payload);
+    let _ = decode_pushed(frame.payload);
+}
+
+fn samples() -> Vec<Vec<u8>> {
+    let mut samples = Vec::new();
+    let mut add = |write: &dyn Fn(&mut BytesMut)| {
+        let mut out = BytesMut::new();
+        write(&mut out);
+        samples.push(out.to_vec());
+    };
+    add(&|out| {
+        let mut push = PushBatch::begin(7, 0, "x", b"jobs", out);
+        let properties = wire("0014 01000000 01000000 'k' 0b 01000000 'v' 05");
+        push.add(NewMessage { key: None, properties: &properties, body: b"one" }, out);
+        push.add(NewMessage { key: Some(b"k"), properties: &[], body: b"two" }, out);
+        push.end(out);
+    });
+    add(&|out| {
+        let mut batch = DeliveryBatch::begin(Kind::Delivered, 3, 9, 0, out);
+        batch.add(&NewDelivery { attempts: Some(1), id: Some(1), ..NewDelivery::default() }, out);
+    });
+    add(&|out| {
+        let runs = [Run { mailbox: 9, first: 5, count: 2 }];
+        Settle::encode(8, 3, Outcome::Accepted, &runs, out);
+    });
+    add(&|out| {
+        DeclareMailbox { name: "jobs", durable: true, ..DeclareMailbox::default() }.encode(2, out);
+    });
+    add(&|out| {
+        Pull { mailbox: "jobs", count: 1, wait_ms: 5, settled: true }.encode(2, out);
+    });
+    add(&|out| {
+        List { what: 1, vhost: "/", name: "", after: b"a", count: 10 }.encode(2, out);
+    });
+    samples
+}
+
+#[test]
+fn a_cut_frame_is_awaited() {
+    for sample in samples() {
+        for end in 0..sample.len() {
+            assert_eq!(next_frame(&sample[..end], u32::MAX), Ok(None), "cut at {end}");
+        }
+        let frame = next_frame(&sample, u32::MAX).unwrap().unwrap();
+        assert_eq!(frame.wire_len(), sample.len());
+    }
+}
+
+#[test]
+fn a_cut_payload_is_malformed() {
+    for sample in samples() {
+        let whole = next_frame(&sample, u32::MAX).unwrap().unwrap();
+        for end in 0..whole.payload.len() {
+            let frame = Frame { payload: &whole.payload[..end], ..whole };
+            read_all(&frame);
+            let accepted = match Request::decode(&frame) {
+                Ok(Request::Push(push)) => push.messages().all(|it| it.is_ok()),
+                Ok(_) => true,
+                Err(_) => false,
+            };
+            assert!(!accepted, "{:?} cut at {end}", whole.kind);
+        }
+    }
+}
+
+#[rstest]
+#[case::large("ffffffff 10", FrameError::TooLarge { size: u32::MAX, max: 100 })]
+#[case::small("05000000", FrameError::TooSmall(5))]
+#[case::kind("06000000 7f", FrameError::UnknownKind(0x7f))]
+fn a_bad_head_is_refused_before_its_payload_comes(#[case] head: &str, #[case] error: FrameError) {
+    assert_eq!(next_frame(&wire(head), 100), Err(error));
+}
+
+#[rstest]
+#[case::count_lies("00 00 ffffffff 00 00000000 00000000")]
+#[case::body_lies("00 00 01000000 00 00000000 ffffffff")]
+#[case::properties_lie("00 00 01000000 00 ffffffff 00000000")]
+#[case::unknown_mark("00 00 01000000 80 00000000 00000000")]
+#[case::left_over("00 00 01000000 00 00000000 00000000 00")]
+#[case::exchange_is_no_text("01 ff 00 00000000")]
+fn a_bad_push_is_refused(#[case] payload: &str) {
+    let payload = wire(payload);
+    let refused = match Push::decode(&payload) {
+        Ok(push) => push.messages().any(|it| it.is_err()),
+        Err(_) => true,
+    };
+    assert!(refused);
+}
+
+#[rstest]
+#[case::unknown_flag("0080")]
+#[case::text_lies("0100 ffffffff")]
+#[case::left_over("0000 00")]
+#[case::table_count_lies("0004 ffffffff 00000000 10")]
+#[case::unknown_tag("0004 01000000 00000000 11")]
+fn bad_properties_are_refused(#[case] bytes: &str) {
+    assert_eq!(PropertiesRef::parse(&wire(bytes)), Err(Malformed::Properties));
+}
+
+#[rstest]
+fn depth_bomb_is_refused_on_a_small_stack(#[values(13, 14)] tag: u8) {
+    let mut bomb = wire("01000000 00000000");
+    for _ in 0..100_000 {
+        bomb.extend([tag, 1, 0, 0, 0]);
+        if tag == 13 {
+            bomb.extend([0, 0, 0, 0]);
+        }
+    }
+    let refused = move || assert!(!is_table(&bomb));
+    let thread = std::thread::Builder::new().stack_size(256 << 10).spawn(refused);
+    thread.expect("a thread").join().expect("no panic");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = read_preface(&bytes);
+        let _ = PropertiesRef::parse(&bytes);
+        let _ = is_table(&bytes);
+        if let Ok(Some(frame)) = next_frame(&bytes, 1 << 20) {
+            read_all(&frame);
+        }
+        for octet in 0..=255 {
+            if let Some(kind) = Kind::from_octet(octet) {
+                read_all(&Frame { kind, flags: 0, id: 0, payload: &bytes });
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_frames_are_read_without_panic(which in 0..6usize, at in any::<prop::sample::Index>(), to: u8) {
+        let mut sample = samples().swap_remove(which);
+        let at = at.index(sample.len());
+        sample[at] = to;
+        if let Ok(Some(frame)) = next_frame(&sample, 1 << 20) {
+            read_all(&frame);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! `pillarbox mailbox`: declares, lists, shows, purges and deletes mailboxes.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use pillarbox::broker::Value;
+use pillarbox::client::{Error, List, Mailbox};
+use pillarbox_native::Code;
+use serde_json::json;
+
+use super::broker::Broker;
+use super::{Failure, show, value};
+
+/// Declare, list, show, purge and delete mailboxes
+#[derive(Args)]
+pub(super) struct MailboxVerb {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Create a mailbox, or find it as it was declared before
+    #[command(
+        after_help = "Example: pillarbox mailbox declare jobs --message-ttl 1h --dead-letter failed"
+    )]
+    Declare(Box<Declare>),
+    /// List mailboxes
+    #[command(after_help = "Example: pillarbox mailbox list --json")]
+    List,
+    /// Show what is known of a mailbox
+    #[command(after_help = "Example: pillarbox mailbox show jobs")]
+    Show { name: String },
+    /// Drop the ready messages of a mailbox
+    #[command(after_help = "Example: pillarbox mailbox purge jobs")]
+    Purge { name: String },
+    /// Delete a mailbox with everything in it
+    #[command(after_help = "Example: pillarbox mailbox delete jobs --if-empty")]
+    Delete {
+        name: String,
+        /// Only if nobody consumes from it
+        #[arg(long)]
+        if_unused: bool,
+        /// Only if there is no message in it
+        #[arg(long)]
+        if_empty: bool,
+    },
+}
+
+#[derive(Args)]
+struct Declare {
+    name: String,
+    /// Do not keep the mailbox over a restart of the broker
+    #[arg(long)]
+    transient: bool,
+    /// Delete it with its last consumer
+    #[arg(long)]
+    auto_delete: bool,
+    /// Drop messages that are older
+    #[arg(long, value_name = "TIME", value_parser = value::duration)]
+    message_ttl: Option<Duration>,
+    /// Delete the mailbox once nobody used it for so long
+    #[arg(long, value_name = "TIME", value_parser = value::duration)]
+    expires: Option<Duration>,
+    /// Keep at most so many messages
+    #[arg(long, value_name = "COUNT")]
+    max_length: Option<i64>,
+    /// Keep at most so many bytes
+    #[arg(long, value_name = "BYTES")]
+    max_bytes: Option<i64>,
+    /// What a full mailbox does: drop-head or reject-publish
+    #[arg(long, value_name = "HOW", value_parser = ["drop-head", "reject-publish", "reject-publish-dlx"])]
+    overflow: Option<String>,
+    /// Mailbox for messages that were rejected, expired or dropped
+    #[arg(long, value_name = "MAILBOX")]
+    dead_letter: Option<String>,
+    /// Highest priority that messages can have
+    #[arg(long, value_name = "NUMBER")]
+    max_priority: Option<i64>,
+    /// Attempts after which a message goes to the dead letters
+    #[arg(long, value_name = "COUNT")]
+    delivery_limit: Option<i64>,
+    /// One consumer at a time gets messages
+    #[arg(long)]
+    single_active: bool,
+    /// Any other argument
+    #[arg(long, value_name = "NAME=VALUE", value_parser = value::pair)]
+    argument: Vec<(String, Value)>,
+}
+
+impl Declare {
+    fn mailbox(&self) -> Mailbox {
+        let ms = |time: Option<Duration>| time.map(|it| it.as_millis() as i64);
+        let mut arguments = value::table(&self.argument);
+        for (name, number) in [
+            ("x-message-ttl", ms(self.message_ttl)),
+            ("x-expires", ms(self.expires)),
+            ("x-max-length", self.max_length),
+            ("x-max-length-bytes", self.max_bytes),
+            ("x-max-priority", self.max_priority),
+            ("x-delivery-limit", self.delivery_limit),
+        ] {
+            if let Some(number) = number {
+                arguments.set(name, Value::I64(number));
+            }
+        }
+        if let Some(overflow) = &self.overflow {
+            arguments.set("x-overflow", Value::text(overflow));
+        }
+        if let Some(mailbox) = &self.dead_letter {
+            arguments.set("x-dead-letter-exchange", Value::text(""));
+            arguments.set("x-dead-letter-routing-key", Value::text(mailbox));
+        }
+        if self.single_active {
+            arguments.set("x-single-active-consumer", Value::Bool(true));
+        }
+        Mailbox {
+            name: self.name.clone(),
+            durable: !self.transient,
+            exclusive: false,
+            auto_delete: self.auto_delete,
+            arguments,
+        }
+    }
+}
+
+impl MailboxVerb {
+    pub(super) async fn run(self, broker: &Broker) -> Result<(), Failure> {
+        let client = broker.connect().await?;
+        match self.verb {
+            Verb::Declare(declare) => {
+                let declared = client.declare(&declare.mailbox()).await?;
+                let fields = json!({
+                    "name": declared.name, "ready": declared.ready, "consumers": declared.consumers,
+                });
+                show::done(&format!("declared '{}'", declared.name), fields, broker.json)
+            }
+            Verb::List => {
+                let rows = client.list(List::Mailboxes, "").await?;
+                let columns = ["name", "ready", "unsettled", "consumers", "durable"];
+                show::rows(&rows, &columns, broker.json)
+            }
+            Verb::Show { name } => {
+                let rows = client.list(List::Mailboxes, &name).await?;
+                match rows.iter().find(|row| row.get("name").and_then(Value::as_str) == Some(&name))
+                {
+                    Some(row) => show::one(row, broker.json),
+                    None => Err(missing(&name)),
+                }
+            }
+            Verb::Purge { name } => {
+                let count = client.purge(&name).await.map_err(|error| explain(error, &name))?;
+                show::done(
+                    &format!("purged {count} messages from '{name}'"),
+                    json!({"name": name, "purged": count}),
+                    broker.json,
+                )
+            }
+            Verb::Delete { name, if_unused, if_empty } => {
+                let deleted = client.delete(&name, if_unused, if_empty).await;
+                let count = deleted.map_err(|error| explain(error, &name))?;
+                show::done(
+                    &format!("deleted '{name}' with {count} messages"),
+                    json!({"name": name, "messages": count}),
+                    broker.json,
+                )
+            }
+        }
+    }
+}
+
+/// A missing mailbox is told with what to do next.
+pub(super) fn explain(error: Error, name: &str) -> Failure {
+    match error.code() {
+        Some(Code::NotFound) => missing(name),
+        _ => error.into(),
+    }
+}
+
+fn missing(name: &str) -> Failure {
+    Failure::nothing(format!(
+        "there is no mailbox '{name}': `pillarbox mailbox list` shows those there are, \
+         `pillarbox mailbox declare {name}` makes it"
+    ))
+}

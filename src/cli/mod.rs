@@ -1,0 +1,144 @@
+//! The command line: verbs, their flags, and exit codes.
+
+mod bench;
+mod broker;
+mod check;
+mod mailbox;
+mod pull;
+mod push;
+mod serve;
+mod show;
+mod value;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use pillarbox::client;
+use pillarbox_native::Code;
+
+use self::broker::Broker;
+
+/// Exit codes besides 0: something failed, or the command or its settings are wrong.
+const FAILED: u8 = 1;
+const WRONG: u8 = 2;
+/// No broker answers, or it lets nobody in.
+const NO_BROKER: u8 = 3;
+/// What was named is not there, or there is nothing in it.
+const NOTHING: u8 = 4;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 no broker or no login, 4 nothing there";
+
+/// A message broker for every host: durable mailboxes over AMQP, STOMP and a native protocol.
+#[derive(Parser)]
+#[command(name = "pillarbox", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+// A verb that talks to a broker. (Text here would stand in the help of every verb.)
+#[derive(Args)]
+struct To<V: Args> {
+    #[command(flatten)]
+    verb: V,
+    #[command(flatten)]
+    broker: Broker,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Serve(serve::Serve),
+    Check(check::Check),
+    Mailbox(Box<To<mailbox::MailboxVerb>>),
+    Push(Box<To<push::Push>>),
+    Pull(Box<To<pull::Pull>>),
+    Bench(Box<To<bench::Bench>>),
+    /// Print a script that completes commands in a shell
+    #[command(
+        after_help = "Example: pillarbox completions bash > /etc/bash_completion.d/pillarbox"
+    )]
+    Completions {
+        shell: Shell,
+    },
+}
+
+pub(crate) fn run() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Serve(serve) => serve.run(),
+        Verb::Check(check) => check.run(),
+        Verb::Mailbox(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Push(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Pull(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Bench(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "pillarbox", &mut script);
+            io::stdout().write_all(&script).map_err(Failure::failed)
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                let _ = writeln!(io::stderr(), "pillarbox: {}", failure.text);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// What ends a command early.
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    fn failed(error: impl Display) -> Self {
+        Self { code: FAILED, text: error.to_string() }
+    }
+
+    fn wrong(error: impl Display) -> Self {
+        Self { code: WRONG, text: error.to_string() }
+    }
+
+    fn no_broker(text: impl Display) -> Self {
+        Self { code: NO_BROKER, text: text.to_string() }
+    }
+
+    fn nothing(text: impl Display) -> Self {
+        Self { code: NOTHING, text: text.to_string() }
+    }
+
+    /// Whoever read our output went away; that is no failure of ours.
+    fn output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self { code: 0, text: String::new() },
+            _ => Self::failed(format!("cannot write: {error}")),
+        }
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        let code = match &error {
+            client::Error::NoBroker { .. }
+            | client::Error::OtherProtocol { .. }
+            | client::Error::Login(_) => NO_BROKER,
+            client::Error::Refused { code: Code::NotFound, .. } => NOTHING,
+            _ => FAILED,
+        };
+        let hint = match &error {
+            client::Error::Login(_) => ": name others with --user and --password",
+            client::Error::OtherProtocol { .. } => {
+                "; its native listener is elsewhere, or switched off: see --broker"
+            }
+            _ => "",
+        };
+        Self { code, text: format!("{error}{hint}") }
+    }
+}

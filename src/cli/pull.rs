@@ -1,0 +1,243 @@
+//! `pillarbox pull`: takes messages from a mailbox and prints them.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use pillarbox::broker::Properties;
+use pillarbox::client::{Client, Delivery, Outcome, Subscribe};
+use serde_json::{Map, Value as Json, json};
+
+use super::broker::Broker;
+use super::{Failure, mailbox, show, value};
+
+/// Messages asked for at once.
+const PULL_MAX: u32 = 1000;
+/// Messages on their way to whoever follows a mailbox.
+const FOLLOW_CREDIT: u32 = 500;
+
+/// Take messages from a mailbox and print them
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pillarbox pull jobs
+  pillarbox pull jobs --count 10 --wait 30s
+  pillarbox pull jobs --follow --json | jq .body
+  pillarbox pull jobs --then release    (look, and leave it there)
+
+A message is settled after it was printed, so one that could not be printed stays in the mailbox.
+Without a message the exit code is 4.")]
+pub(super) struct Pull {
+    /// The mailbox
+    mailbox: String,
+    /// Take at most so many messages
+    #[arg(long, short = 'n', default_value_t = 1)]
+    count: u64,
+    /// Take everything that is there
+    #[arg(long, conflicts_with = "count")]
+    all: bool,
+    /// Wait so long for the first message
+    #[arg(long, short = 'w', value_name = "TIME", value_parser = value::duration, default_value = "0s")]
+    wait: Duration,
+    /// Go on until interrupted
+    #[arg(long, short = 'f', conflicts_with_all = ["count", "all", "wait"])]
+    follow: bool,
+    /// What becomes of a message that was printed
+    #[arg(long, value_enum, default_value_t = Then::Accept)]
+    then: Then,
+    /// Let the broker forget messages as it sends them: faster, and lost if they do not arrive
+    #[arg(long, conflicts_with = "then")]
+    no_ack: bool,
+    /// Print properties and headers too
+    #[arg(long)]
+    properties: bool,
+    /// Print bodies as they are, without a line end behind them
+    #[arg(long)]
+    raw: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Then {
+    /// It is done and gone
+    Accept,
+    /// It returns to its place
+    Release,
+    /// It goes to the dead letters, or away
+    Reject,
+}
+
+impl Then {
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Accept => Outcome::Accepted,
+            Self::Release => Outcome::Released,
+            Self::Reject => Outcome::Rejected,
+        }
+    }
+}
+
+impl Pull {
+    pub(super) async fn run(self, broker: &Broker) -> Result<(), Failure> {
+        let client = broker.connect().await?;
+        if self.follow {
+            self.follow(&client, broker).await
+        } else {
+            self.take(&client, broker).await
+        }
+    }
+
+    async fn take(&self, client: &Client, broker: &Broker) -> Result<(), Failure> {
+        let mut left = if self.all { u64::MAX } else { self.count };
+        let mut wait = self.wait;
+        let mut held = Vec::new();
+        let mut total = 0u64;
+        while left > 0 {
+            let count = left.min(PULL_MAX.into()) as u32;
+            let pulled = if self.no_ack {
+                client.pull_settled(&self.mailbox, count, wait).await
+            } else {
+                client.pull(&self.mailbox, count, wait).await
+            };
+            let pulled = pulled.map_err(|error| mailbox::explain(error, &self.mailbox))?.deliveries;
+            if pulled.is_empty() {
+                break;
+            }
+            wait = Duration::ZERO;
+            left -= pulled.len() as u64;
+            total += pulled.len() as u64;
+            self.print(&pulled, broker.json)?;
+            // Released at once, they would come again.
+            if self.then == Then::Release {
+                held.extend(pulled);
+            } else {
+                client.settle(&pulled, self.then.outcome()).await?;
+            }
+        }
+        client.settle(&held, self.then.outcome()).await?;
+        match total {
+            0 => Err(Failure::nothing(format!("no message in '{}'", self.mailbox))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn follow(&self, client: &Client, broker: &Broker) -> Result<(), Failure> {
+        let subscribe =
+            Subscribe { credit: FOLLOW_CREDIT, settled: self.no_ack, ..Subscribe::default() };
+        let subscribed = client.subscribe(&self.mailbox, &subscribe).await;
+        let mut messages = subscribed.map_err(|error| mailbox::explain(error, &self.mailbox))?;
+        loop {
+            let batch = tokio::select! {
+                batch = messages.next_batch() => batch?,
+                _ = tokio::signal::ctrl_c() => break,
+            };
+            if batch.is_empty() {
+                break;
+            }
+            self.print(&batch, broker.json)?;
+            if self.then != Then::Release {
+                client.settle(&batch, self.then.outcome()).await?;
+            }
+        }
+        messages.end().await?;
+        Ok(())
+    }
+
+    fn print<'a>(
+        &self,
+        deliveries: impl IntoIterator<Item = &'a Delivery>,
+        json: bool,
+    ) -> Result<(), Failure> {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let print = || -> io::Result<()> {
+            for delivery in deliveries {
+                if json {
+                    serde_json::to_writer(&mut out, &as_json(delivery, &self.mailbox))?;
+                    out.write_all(b"\n")?;
+                    continue;
+                }
+                if self.properties {
+                    for (name, value) in fields(delivery) {
+                        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                        writeln!(out, "{name}: {value}")?;
+                    }
+                    out.write_all(b"\n")?;
+                }
+                out.write_all(delivery.body())?;
+                if !self.raw {
+                    out.write_all(b"\n")?;
+                }
+            }
+            out.flush()
+        };
+        print().map_err(|error| Failure::output(&error))
+    }
+}
+
+/// A delivery for programs. A body that is no text is given in base64.
+fn as_json(delivery: &Delivery, mailbox: &str) -> Json {
+    let mut object = Map::new();
+    object.insert("mailbox".into(), mailbox.into());
+    object.extend(fields(delivery));
+    match std::str::from_utf8(delivery.body()) {
+        Ok(text) => object.insert("body".into(), text.into()),
+        Err(_) => object.insert("body_base64".into(), STANDARD.encode(delivery.body()).into()),
+    };
+    Json::Object(object)
+}
+
+fn fields(delivery: &Delivery) -> Map<String, Json> {
+    let mut object = Map::new();
+    object.insert("seq".into(), delivery.seq.0.into());
+    if let Some(id) = delivery.id {
+        object.insert("id".into(), format!("{id:032x}").into());
+    }
+    if delivery.redelivered {
+        object.insert("redelivered".into(), true.into());
+    }
+    if let Some(attempts) = delivery.attempts {
+        object.insert("attempts".into(), attempts.into());
+    }
+    if let Some((exchange, key)) = delivery.address() {
+        object.insert("exchange".into(), String::from_utf8_lossy(exchange).into());
+        object.insert("key".into(), String::from_utf8_lossy(key).into());
+    }
+    object.extend(properties(&delivery.properties()));
+    object
+}
+
+fn properties(p: &Properties) -> Map<String, Json> {
+    let texts: [(&str, &Option<Bytes>); 10] = [
+        ("content_type", &p.content_type),
+        ("content_encoding", &p.content_encoding),
+        ("correlation_id", &p.correlation_id),
+        ("reply_to", &p.reply_to),
+        ("expiration", &p.expiration),
+        ("message_id", &p.message_id),
+        ("type", &p.kind),
+        ("user_id", &p.user_id),
+        ("app_id", &p.app_id),
+        ("cluster_id", &p.cluster_id),
+    ];
+    let mut object = Map::new();
+    for (name, text) in texts {
+        if let Some(text) = text {
+            object.insert(name.into(), String::from_utf8_lossy(text).into());
+        }
+    }
+    if let Some(priority) = p.priority {
+        object.insert("priority".into(), priority.into());
+    }
+    if let Some(timestamp) = p.timestamp {
+        object.insert("timestamp".into(), timestamp.into());
+    }
+    if let Some(headers) = &p.headers {
+        object.insert("headers".into(), show::table(headers));
+    }
+    if p.delivery_mode == Some(1) {
+        object.insert("transient".into(), json!(true));
+    }
+    object
+}

@@ -1,0 +1,113 @@
+//! Lists and definitions: what the broker shows of itself, and what administrators change.
+
+use bytes::Buf;
+use pillarbox_native as wire;
+
+use super::{Client, Error, table};
+use crate::broker::{Table, Value};
+
+/// A row of a list: named values.
+pub type Row = Table;
+
+/// Rows asked for at once.
+const ROWS: u32 = 500;
+
+/// What can be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    Mailboxes,
+    Exchanges,
+    Bindings,
+    Consumers,
+    Connections,
+    Users,
+    Permissions,
+    Vhosts,
+    Policies,
+}
+
+/// What administrators define.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defined {
+    User,
+    Permission,
+    Vhost,
+    Policy,
+}
+
+impl List {
+    fn number(self) -> u8 {
+        match self {
+            Self::Mailboxes => wire::List::MAILBOXES,
+            Self::Exchanges => wire::List::EXCHANGES,
+            Self::Bindings => wire::List::BINDINGS,
+            Self::Consumers => wire::List::CONSUMERS,
+            Self::Connections => wire::List::CONNECTIONS,
+            Self::Users => wire::List::USERS,
+            Self::Permissions => wire::List::PERMISSIONS,
+            Self::Vhosts => wire::List::VHOSTS,
+            Self::Policies => wire::List::POLICIES,
+        }
+    }
+}
+
+impl Defined {
+    fn number(self) -> u8 {
+        match self {
+            Self::User => wire::Define::USER,
+            Self::Permission => wire::Define::PERMISSION,
+            Self::Vhost => wire::Define::VHOST,
+            Self::Policy => wire::Define::POLICY,
+        }
+    }
+}
+
+impl Client {
+    /// All rows of a list; those of one `name` where it is not empty.
+    pub async fn list(&self, list: List, name: &str) -> Result<Vec<Row>, Error> {
+        let mut rows: Vec<Row> = Vec::new();
+        loop {
+            let after = rows.last().map(cursor).unwrap_or_default();
+            let asked = wire::List {
+                what: list.number(),
+                vhost: "",
+                name,
+                after: after.as_bytes(),
+                count: ROWS,
+            };
+            let (mut payload, more) =
+                self.line.ask(|id, out| asked.encode(id, out))?.done().await?;
+            let short = |_| Error::unexpected("a list");
+            let count = payload.try_get_u32_le().map_err(short)?;
+            for _ in 0..count {
+                let size = payload.try_get_u32_le().map_err(short)? as usize;
+                if payload.len() < size {
+                    return Err(Error::unexpected("a list"));
+                }
+                rows.push(table::decode(&payload.split_to(size)));
+            }
+            if !more || count == 0 {
+                return Ok(rows);
+            }
+        }
+    }
+
+    /// Creates or changes a definition. For administrators.
+    pub async fn define(&self, what: Defined, fields: &Table) -> Result<(), Error> {
+        let fields = table::encode(fields);
+        let define = wire::Define { what: what.number(), fields: &fields };
+        self.line.ask(|id, out| define.encode(id, out))?.done().await.map(drop)
+    }
+
+    /// Removes a definition. For administrators.
+    pub async fn undefine(&self, what: Defined, path: &[&str]) -> Result<(), Error> {
+        let undefine = wire::Undefine { what: what.number(), path: path.to_vec() };
+        self.line.ask(|id, out| undefine.encode(id, out))?.done().await.map(drop)
+    }
+}
+
+/// Where the next slice goes on.
+fn cursor(row: &Row) -> String {
+    let text = row.get("cursor").or_else(|| row.get("name")).and_then(Value::as_str);
+    text.unwrap_or_default().to_owned()
+}

@@ -1,0 +1,176 @@
+//! A client of a broker, over the native protocol.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), pillarbox::client::Error> {
+//! use pillarbox::client::{Client, Connect, Mailbox, Outcome, Subscribe};
+//!
+//! let client = Client::connect(&Connect::default()).await?;
+//! client.declare(&Mailbox::durable("jobs")).await?;
+//! client.push("jobs", "hello").await?;
+//!
+//! let mut jobs = client.subscribe("jobs", &Subscribe::default()).await?;
+//! while let Some(job) = jobs.next().await? {
+//!     println!("{}", String::from_utf8_lossy(job.body()));
+//!     client.settle([&job], Outcome::Accepted).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod connect;
+mod declare;
+mod error;
+mod line;
+mod list;
+mod message;
+mod reader;
+mod request;
+mod settle;
+mod subscription;
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillarbox_native::{self as wire, Code, PushBatch};
+
+pub use self::connect::{Connect, Proof};
+pub use self::declare::{Binding, Declared, Exchange, Mailbox};
+pub use self::error::Error;
+pub use self::list::{Defined, List, Row};
+pub use self::message::{Delivery, NewMessage};
+pub use self::settle::Outcome;
+pub use self::subscription::{Subscribe, Subscription};
+
+pub use self::line::Receipt;
+use self::line::{Answer, Line};
+use self::request::Replies;
+
+/// A connection to a broker. Clones share it; it ends with the last of them.
+#[derive(Clone)]
+pub struct Client {
+    line: Arc<Line>,
+    replies: Arc<tokio::sync::OnceCell<Replies>>,
+}
+
+/// What became of a push.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Messages the broker has; they are durable if they were meant to be.
+    pub taken: u32,
+    pub refused: Vec<RefusedMessage>,
+}
+
+/// A message of a push that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedMessage {
+    /// Its place in the push, from 0.
+    pub index: u32,
+    pub code: Code,
+    pub text: String,
+}
+
+/// The messages of a pull.
+#[derive(Clone, Debug, Default)]
+pub struct Pulled {
+    pub deliveries: Vec<Delivery>,
+    /// How many were ready in the mailbox behind them.
+    pub left: u64,
+}
+
+impl Client {
+    /// Opens a connection and logs in.
+    pub async fn connect(connect: &Connect) -> Result<Self, Error> {
+        let line = connect.open().await?;
+        Ok(Self { line: Arc::new(line), replies: Arc::default() })
+    }
+
+    /// Adds a message to a mailbox; returns when the broker has it safely.
+    pub async fn push(&self, mailbox: &str, message: impl Into<NewMessage>) -> Result<(), Error> {
+        self.publish("", mailbox, message).await
+    }
+
+    /// Gives a message to an exchange. A message that no mailbox takes is an error.
+    pub async fn publish(
+        &self,
+        exchange: &str,
+        key: &str,
+        message: impl Into<NewMessage>,
+    ) -> Result<(), Error> {
+        let pushed = self.start_push(exchange, key, [&message.into()]).await?.pushed().await?;
+        match pushed.refused.into_iter().next() {
+            None => Ok(()),
+            Some(refused) => Err(Error::Refused { code: refused.code, text: refused.text }),
+        }
+    }
+
+    /// Adds messages to a mailbox in one go.
+    pub async fn push_batch(
+        &self,
+        mailbox: &str,
+        messages: impl IntoIterator<Item = &NewMessage>,
+    ) -> Result<Pushed, Error> {
+        self.start_push("", mailbox, messages).await?.pushed().await
+    }
+
+    /// Sends messages and returns before the broker has them; the receipt tells when it does.
+    pub async fn start_push(
+        &self,
+        exchange: &str,
+        key: &str,
+        messages: impl IntoIterator<Item = &NewMessage>,
+    ) -> Result<Receipt, Error> {
+        self.line.has_room().await?;
+        let mut properties = Vec::new();
+        self.line.ask(|id, out| {
+            let mut push =
+                PushBatch::begin(id, wire::Push::MANDATORY, exchange, key.as_bytes(), out);
+            for message in messages {
+                properties.clear();
+                message.put_properties(&mut properties);
+                let message = wire::NewMessage {
+                    key: message.key.as_ref().map(String::as_bytes),
+                    properties: &properties,
+                    body: &message.body,
+                };
+                push.add(message, out);
+            }
+            push.end(out);
+        })
+    }
+
+    /// Takes up to `count` messages from a mailbox, and waits up to `wait` for the first. They are to be settled.
+    pub async fn pull(&self, mailbox: &str, count: u32, wait: Duration) -> Result<Pulled, Error> {
+        self.pull_as(mailbox, count, wait, false).await
+    }
+
+    /// As `pull`, and the messages are gone from the mailbox once they are sent.
+    pub async fn pull_settled(
+        &self,
+        mailbox: &str,
+        count: u32,
+        wait: Duration,
+    ) -> Result<Pulled, Error> {
+        self.pull_as(mailbox, count, wait, true).await
+    }
+
+    async fn pull_as(
+        &self,
+        mailbox: &str,
+        count: u32,
+        wait: Duration,
+        settled: bool,
+    ) -> Result<Pulled, Error> {
+        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        let pull = wire::Pull { mailbox, count, wait_ms, settled };
+        match self.line.ask(|id, out| pull.encode(id, out))?.answer().await? {
+            Answer::Pulled(pulled) => Ok(pulled),
+            _ => Err(Error::unexpected("a pull")),
+        }
+    }
+
+    /// Says goodbye and waits until the broker has put everything away.
+    pub async fn close(self) -> Result<(), Error> {
+        self.line.close().await
+    }
+}

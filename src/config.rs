@@ -1,0 +1,14 @@
+//! The settings of a broker: defaults, a TOML file, environment variables and flags, in rising precedence.
+//!
+//! The only reader of files and environment for settings. An unknown key is an error that names the nearest known one.
+
+mod layers;
+mod sections;
+mod value;
+
+pub use layers::{ConfigError, Source};
+pub use sections::{Amqp, Config, Limits, Listen, Log, Login, Memory, Runtime, Store};
+pub use value::{Address, ByteSize, Identity, Period, Secret, Share};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Every setting with its meaning and default, beside each other.
+
+use std::path::PathBuf;
+
+use super::value::{Address, ByteSize, Identity, Period, Secret, Setting, Share};
+
+/// Declares sections of settings: a struct with defaults for each, its keys for documents and errors, and a way to set them by name.
+macro_rules! sections {
+    ($(
+        $(#[doc = $about:literal])*
+        $section:ident: $Section:ident {
+            $( $(#[doc = $doc:literal])* $key:ident: $type:ty = $default:expr, )*
+        }
+    )*) => {
+        /// All settings of a broker.
+        #[derive(Clone, Debug, Default)]
+        pub struct Config {
+            $( $(#[doc = $about])* pub $section: $Section, )*
+        }
+
+        $(
+            $(#[doc = $about])*
+            #[derive(Clone, Debug)]
+            pub struct $Section {
+                $( $(#[doc = $doc])* pub $key: $type, )*
+            }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    Self { $( $key: $default, )* }
+                }
+            }
+        )*
+
+        impl Config {
+            /// Names of sections, what they are about, and their keys.
+            pub(super) const SECTIONS: &[Section] = &[
+                $( Section {
+                    name: stringify!($section),
+                    about: concat!($($about),*),
+                    keys: &[ $( Key {
+                        name: stringify!($key),
+                        about: concat!($($doc),*),
+                        default: || { let default: $type = $default; default.show() },
+                    } ),* ],
+                } ),*
+            ];
+
+            /// Sets a known key; `None` where there is no such key.
+            pub(super) fn set(&mut self, section: &str, key: &str, text: &str) -> Option<Result<(), String>> {
+                match (section, key) {
+                    $( $( (stringify!($section), stringify!($key)) => {
+                        Some(Setting::parse(text).map(|value| self.$section.$key = value))
+                    } )* )*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "read by the test that writes the documents")
+    )]
+    pub(super) about: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "read by the test that writes the documents")
+    )]
+    pub(super) about: &'static str,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "read by the test that writes the documents")
+    )]
+    pub(super) default: fn() -> String,
+}
+
+sections! {
+    /// Where clients connect: `ADDR:PORT`, port `0` for a free one, or `none`.
+    listen: Listen {
+        /// AMQP 0-9-1 without TLS.
+        amqp: Address = Address::local(5672),
+        /// STOMP without TLS.
+        stomp: Address = Address::local(61613),
+        /// HTTP without TLS: STOMP over websockets at `/ws`, and an example page at `/examples/stomp`.
+        http: Address = Address::local(15672),
+        /// The native protocol without TLS.
+        native: Address = Address::local(8475),
+    }
+
+    /// The first administrator, defined while nobody but `guest` is known.
+    login: Login {
+        /// `guest` may log in from this machine only; anybody else takes the place of `guest` and may come from everywhere.
+        user: String = "guest".into(),
+        /// Better given as `PILLARBOX__LOGIN__PASSWORD` than written into a file.
+        password: Secret = Secret::new("guest"),
+    }
+
+    /// What clients may take.
+    limits: Limits {
+        /// Further clients wait to be accepted.
+        connections_max: u32 = 10_000,
+        /// A client that has not logged in by then is cut off.
+        login_timeout: Period = Period::seconds(10),
+        /// A client that takes nothing of what it is sent for so long is cut off.
+        write_stall: Period = Period::seconds(30),
+        /// Larger messages are refused.
+        message_size_max: ByteSize = ByteSize(128 << 20),
+        /// Sent to a connection and not yet taken by its socket: it gets no more until it took some.
+        window_bytes: ByteSize = ByteSize(1 << 20),
+        /// The same, counted in messages.
+        window_deliveries: u32 = 4096,
+    }
+
+    /// AMQP 0-9-1.
+    amqp: Amqp {
+        /// The largest frame, in bytes, that clients are offered; 4096 at least.
+        frame_max: u32 = 131_072,
+        /// Channels of one connection.
+        channels_max: u16 = 2047,
+        /// The interval that clients are offered; `0` offers none.
+        heartbeat: Period = Period::seconds(60),
+        /// Product and version that clients are told, as some branch on them: `rabbitmq` (3.13) or `pillarbox`.
+        identity: Identity = Identity::RabbitMq,
+    }
+
+    /// STOMP 1.0, 1.1 and 1.2, over TCP and over websockets.
+    stomp: Stomp {
+        /// Refuse to buffer a frame larger than this; its client is told and the connection closed.
+        frame_size_max: ByteSize = ByteSize(16 << 20),
+        /// The virtual host of clients that name none.
+        default_vhost: String = "/".into(),
+        /// The exchange that `/topic` destinations lead to.
+        topic_exchange: String = "amq.topic".into(),
+        /// Whether a NACK without a `requeue` header puts the message back.
+        nack_requeues: bool = true,
+    }
+
+    /// The HTTP listener and its websockets.
+    http: Http {
+        /// Other places whose pages may open a websocket, with commas between them: `https://shop.example,https://admin.example:8443`. Pages of this host and of the same machine always may.
+        origins: String = String::new(),
+        /// Names besides `localhost` under which a listener on a loopback address is reached, with commas between them.
+        hosts: String = String::new(),
+        /// Clients have so long to send the head of a request.
+        head_timeout: Period = Period::seconds(10),
+    }
+
+    /// The data on disk.
+    store: Store {
+        /// Belongs to one running broker at a time.
+        directory: PathBuf = PathBuf::from("pillarbox-data"),
+        /// Keeps everything in memory instead: for tests, nothing survives a stop.
+        in_memory: bool = false,
+        /// With less free space than this, publishers are stopped. A share is of the file system, and never more than 1 GiB.
+        disk_free_min: Share = Share::Percent(5),
+        /// Messages on their way to the disk: beyond this, publishers wait.
+        undurable_max: ByteSize = ByteSize(64 << 20),
+    }
+
+    /// Memory of the process.
+    memory: Memory {
+        /// With more in use than this, publishers are stopped. A share is of the machine's memory, or of the control group's limit.
+        used_max: Share = Share::Percent(60),
+        /// Messages that are not persistent are moved to disk beyond this.
+        messages_max: ByteSize = ByteSize(1 << 30),
+    }
+
+    /// Threads and time.
+    runtime: Runtime {
+        /// Threads for connections and the broker; `0` chooses: 1 on up to two cores, else one less than there are, 8 at most.
+        workers: u16 = 0,
+        /// On a stop, clients have so long to leave.
+        stop_timeout: Period = Period::seconds(10),
+    }
+
+    /// What the broker tells on stderr.
+    log: Log {
+        /// `error`, `warn`, `info`, `debug` or `trace`; also for parts: `info,pillarbox::server=debug`.
+        level: String = "info".into(),
+    }
+}

@@ -1,0 +1,290 @@
+//! What a setting can be: each kind reads itself from text and says itself as text.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A kind of setting. The texts of `parse`'s errors end a sentence that names the key and the value.
+pub(super) trait Setting: Sized {
+    fn parse(text: &str) -> Result<Self, String>;
+    fn show(&self) -> String;
+}
+
+impl Setting for bool {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "is not true or false".into())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+macro_rules! whole_numbers {
+    ($($type:ty)*) => {$(
+        impl Setting for $type {
+            fn parse(text: &str) -> Result<Self, String> {
+                text.replace('_', "")
+                    .parse()
+                    .map_err(|_| format!("is not a whole number from 0 to {}", Self::MAX))
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+
+whole_numbers!(u16 u32);
+
+impl Setting for String {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.into())
+    }
+
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+/// Who the broker says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    RabbitMq,
+    Pillarbox,
+}
+
+impl Setting for Identity {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "rabbitmq" => Ok(Self::RabbitMq),
+            "pillarbox" => Ok(Self::Pillarbox),
+            _ => Err("is not rabbitmq or pillarbox".into()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::RabbitMq => "rabbitmq".into(),
+            Self::Pillarbox => "pillarbox".into(),
+        }
+    }
+}
+
+impl Setting for PathBuf {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("is not a path".into()) } else { Ok(text.into()) }
+    }
+
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+/// A number of bytes: `4096`, `64KiB`, `64 MiB`, `1GB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+const SIZES: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+impl Setting for ByteSize {
+    fn parse(text: &str) -> Result<Self, String> {
+        measure(text, &SIZES, 1)
+            .map(Self)
+            .ok_or_else(|| "is not a size such as 4096, \"64KiB\" or \"1GB\"".into())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show_measure(self.0, &SIZES, f)
+    }
+}
+
+/// A length of time: `30s`, `5min`, `250ms`. Without a unit it is seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period(pub Duration);
+
+const PERIODS: [(&str, u64); 7] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("min", 60_000),
+    ("m", 60_000),
+    ("s", 1000),
+    ("sec", 1000),
+    ("ms", 1),
+];
+
+impl Period {
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    pub fn millis(self) -> u64 {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Setting for Period {
+    fn parse(text: &str) -> Result<Self, String> {
+        measure(text, &PERIODS, 1000)
+            .map(|ms| Self(Duration::from_millis(ms)))
+            .ok_or_else(|| "is not a time such as 30, \"30s\", \"5min\" or \"250ms\"".into())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show_measure(self.millis(), &PERIODS, f)
+    }
+}
+
+/// A part of something there is, in percent, or an amount of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    Percent(u8),
+    Bytes(ByteSize),
+}
+
+impl Share {
+    pub fn of(self, whole: u64) -> u64 {
+        match self {
+            Self::Percent(percent) => whole / 100 * u64::from(percent),
+            Self::Bytes(ByteSize(bytes)) => bytes,
+        }
+    }
+}
+
+impl Setting for Share {
+    fn parse(text: &str) -> Result<Self, String> {
+        let parsed = match text.strip_suffix('%') {
+            Some(percent) => percent.trim().parse().ok().filter(|it| *it <= 100).map(Self::Percent),
+            None => ByteSize::parse(text).ok().map(Self::Bytes),
+        };
+        parsed
+            .ok_or_else(|| "is neither a share such as \"60%\" nor a size such as \"4GiB\"".into())
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Percent(percent) => format!("{percent}%"),
+            Self::Bytes(size) => size.show(),
+        }
+    }
+}
+
+/// Where to listen, or not to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    Off,
+    At(SocketAddr),
+}
+
+impl Address {
+    pub const fn local(port: u16) -> Self {
+        Self::At(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+    }
+
+    /// Other hosts can reach it.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::At(address) if !address.ip().to_canonical().is_loopback())
+    }
+}
+
+impl Setting for Address {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::Off);
+        }
+        let numeric = match text.strip_prefix("localhost:") {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None => text.into(),
+        };
+        numeric.parse().map(Self::At).map_err(|_| {
+            "is not ADDR:PORT such as \"127.0.0.1:5672\" or \"[::]:5672\", nor \"none\"".into()
+        })
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Off => "none".into(),
+            Self::At(address) => address.to_string(),
+        }
+    }
+}
+
+/// Never shown, neither in logs nor in errors.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Setting for Secret {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("is empty".into()) } else { Ok(Self(text.into())) }
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// A number with an optional unit, in the smallest unit.
+fn measure(text: &str, units: &[(&str, u64)], default: u64) -> Option<u64> {
+    let text = text.trim();
+    let digits =
+        text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_').len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.replace('_', "").parse().ok()?;
+    let unit = unit.trim_start();
+    let scale = if unit.is_empty() {
+        default
+    } else {
+        units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1
+    };
+    number.checked_mul(scale)
+}
+
+/// In the first unit that leaves no rest.
+fn show_measure(amount: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let whole = |scale: u64| amount >= scale && amount.is_multiple_of(scale);
+    match units.iter().find(|(_, scale)| whole(*scale)) {
+        Some((name, scale)) => write!(f, "{}{name}", amount / scale),
+        None => write!(f, "{amount}"),
+    }
+}

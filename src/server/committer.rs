@@ -1,0 +1,170 @@
+//! The one thread that writes to the disk: takes a batch, makes it durable, says so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::fatal;
+use super::notice::Notice;
+use crate::broker::{Epoch, Time, Write};
+use crate::store::{Store, StoreError};
+
+/// Waits between attempts on a full disk.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LAST: Duration = Duration::from_secs(5);
+/// A broker that shall stop does not wait for space for longer than this.
+const STOP_ATTEMPTS_MAX: u32 = 20;
+
+/// Writes that become durable together.
+pub(super) struct Job {
+    pub(super) epoch: Epoch,
+    pub(super) writes: Vec<Write>,
+    pub(super) now: Time,
+}
+
+/// Runs until the sender of jobs is dropped, then closes the store.
+/// `reader` is the thread that reads from the store; it has ended or is about to.
+pub(super) fn start(
+    mut store: Store,
+    jobs: Receiver<Job>,
+    notices: UnboundedSender<Notice>,
+    stopping: Arc<AtomicBool>,
+    reader: JoinHandle<()>,
+) -> std::io::Result<JoinHandle<()>> {
+    let work = move || {
+        for job in jobs {
+            let say = |full| drop(notices.send(Notice::DiskFull(full)));
+            let Job { epoch, mut writes, now } = job;
+            let mut patience = Patience { stopping: &stopping, wait: RETRY_FIRST, attempts: 0 };
+            let committed = patience.insist(
+                &mut store,
+                |store| store.commit(&writes, now),
+                Store::reopen,
+                say,
+                thread::sleep,
+            );
+            if let Err(error) = committed {
+                // Nothing is said from here on: what was not confirmed stays so.
+                fatal::exit(&format!("the store cannot make messages durable: {error}"));
+            }
+            // Dropped here rather than by the broker, which has better things to do.
+            writes.clear();
+            drop(notices.send(Notice::Committed { epoch, spare: writes }));
+        }
+        let _ = reader.join();
+        drop(notices.send(Notice::StoreClosed(store.close())));
+    };
+    thread::Builder::new().name("committer".into()).spawn(|| fatal::or_abort("the committer", work))
+}
+
+/// How long to insist on a batch that a full disk refuses.
+struct Patience<'a> {
+    stopping: &'a AtomicBool,
+    wait: Duration,
+    /// Since the broker was told to stop.
+    attempts: u32,
+}
+
+impl Patience<'_> {
+    /// Repeats the commit while the disk is full; any other error is final.
+    fn insist<S>(
+        &mut self,
+        store: &mut S,
+        mut commit: impl FnMut(&mut S) -> Result<(), StoreError>,
+        mut reopen: impl FnMut(&mut S) -> Result<(), StoreError>,
+        mut say_full: impl FnMut(bool),
+        mut sleep: impl FnMut(Duration),
+    ) -> Result<(), StoreError> {
+        let mut full = false;
+        let mut outcome = commit(store);
+        while let Err(StoreError::DiskFull) = outcome {
+            if !full {
+                full = true;
+                say_full(true);
+                tracing::error!("the disk is full: publishers are stopped until there is space");
+            }
+            if self.stopping.load(Ordering::Relaxed) {
+                self.attempts += 1;
+                if self.attempts > STOP_ATTEMPTS_MAX {
+                    return outcome;
+                }
+                self.wait = RETRY_FIRST;
+            }
+            sleep(self.wait);
+            self.wait = (self.wait * 2).min(RETRY_LAST);
+            outcome = reopen(store).and_then(|()| commit(store));
+        }
+        if full && outcome.is_ok() {
+            tracing::info!("the disk has space again");
+            say_full(false);
+        }
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that answers from a list, and a record of what was done.
+    fn insist(answers: Vec<Result<(), StoreError>>, stopping: bool) -> (bool, Vec<String>) {
+        let mut answers = answers.into_iter();
+        let done = std::cell::RefCell::new(Vec::new());
+        let note = |what: String| done.borrow_mut().push(what);
+        let stopping = AtomicBool::new(stopping);
+        let mut patience = Patience { stopping: &stopping, wait: RETRY_FIRST, attempts: 0 };
+        let outcome = patience.insist(
+            &mut (),
+            |()| {
+                note("commit".into());
+                answers.next().unwrap_or(Err(StoreError::DiskFull))
+            },
+            |()| {
+                note("reopen".into());
+                Ok(())
+            },
+            |full| note(format!("full {full}")),
+            |wait| note(format!("wait {}", wait.as_millis())),
+        );
+        (outcome.is_ok(), done.into_inner())
+    }
+
+    #[test]
+    fn a_full_disk_is_announced_and_the_same_batch_tried_again() {
+        let (done, steps) =
+            insist(vec![Err(StoreError::DiskFull), Err(StoreError::DiskFull), Ok(())], false);
+        assert!(done);
+        assert_eq!(
+            steps,
+            [
+                "commit",
+                "full true",
+                "wait 100",
+                "reopen",
+                "commit",
+                "wait 200",
+                "reopen",
+                "commit",
+                "full false"
+            ]
+        );
+    }
+
+    #[test]
+    fn any_other_error_is_final() {
+        let (done, steps) = insist(vec![Err(StoreError::Io(std::io::Error::other("gone")))], false);
+        assert!(!done);
+        assert_eq!(steps, ["commit"]);
+    }
+
+    #[test]
+    fn a_stopping_broker_gives_up_on_a_full_disk() {
+        let (done, steps) = insist(Vec::new(), true);
+        assert!(!done);
+        assert!(steps.len() < 100);
+    }
+}

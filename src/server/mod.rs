@@ -1,0 +1,310 @@
+//! Sockets, tasks, threads and the clock: runs the machines that decide. The only async code.
+//!
+//! ```text
+//! listener ─> connection (one task each) ──intake──> broker task ──jobs──> committer (thread)
+//!                  ^                                  │  │   ^ ^                 │
+//!                  └─────────────outbox───────────────┘  │   │ └────notices──────┘
+//!                                                        └─fetches─> reader (thread) ─notices─> broker task
+//! ```
+
+mod broker_task;
+mod clock;
+mod committer;
+mod connection;
+mod fatal;
+mod first_user;
+mod http;
+mod intake;
+mod listener;
+mod notice;
+mod outbox;
+mod password;
+mod reader;
+mod release;
+mod shutdown;
+mod socket;
+mod timer;
+mod watch;
+mod websocket;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::fatal::STORE_FAILED;
+pub use self::listener::Protocol;
+pub use self::password::hash as hash_password;
+pub use self::shutdown::{StopError, StopSignals};
+
+use self::broker_task::BrokerTask;
+use self::clock::Clock;
+use self::connection::{House, Limits};
+use self::listener::{Door, Listener, Sessions};
+use self::notice::Notice;
+use self::password::Verifier;
+use crate::broker::{Broker, NEUTRAL, Recovered, SERVER, Settings, WireForm};
+use crate::config::{Address, ByteSize, Config, Identity, Period, Share};
+use crate::sessions::amqp::{self, AMQP};
+use crate::sessions::{native, stomp};
+use crate::store::{Options, Store, StoreError};
+
+/// Disks of any size are used until this little is free, unless the settings say otherwise.
+const DISK_FREE_MIN_MAX: u64 = 1 << 30;
+/// The session ends a slow login itself, in its protocol's words, before the socket is closed without any.
+const LOGIN_MARGIN_MS: u64 = 5000;
+/// What may come with a message besides its body, before it is understood.
+const INPUT_MARGIN: u64 = 1 << 20;
+
+/// Every form that stored properties can have: the neutral one, and one for each protocol.
+pub static FORMS: [&WireForm; 2] = [&NEUTRAL, &AMQP];
+
+/// A running broker with its listeners.
+pub struct Server {
+    addresses: Vec<(Protocol, SocketAddr)>,
+    closed: CancellationToken,
+    connections: TaskTracker,
+    notices: mpsc::UnboundedSender<Notice>,
+    stop_timeout: Period,
+}
+
+/// Every way a start can fail.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("another broker is running on this data directory: {}", .0.display())]
+    Locked(PathBuf),
+    #[error("cannot open the data directory {}: {error}", directory.display())]
+    Store { directory: PathBuf, error: StoreError },
+    #[error("cannot listen on {address} for {protocol}: {error}")]
+    Bind { protocol: &'static str, address: SocketAddr, error: std::io::Error },
+    #[error(
+        "listen.{protocol} = \"{address}\" can be reached from other hosts, but nobody may log in from there: \
+         set login.user and login.password (or the variables PILLARBOX__LOGIN__USER and PILLARBOX__LOGIN__PASSWORD) \
+         for a first administrator, or listen on 127.0.0.1"
+    )]
+    NoUsers { protocol: &'static str, address: SocketAddr },
+    #[error("cannot define the first user: {0}")]
+    FirstUser(String),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    #[error("the machine gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl Server {
+    /// Opens the data directory, recovers what is there and accepts connections.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let (store, recovered) = open_store(&config).await?;
+        let listeners = bind(&config, &recovered).await?;
+        let first_user = first_user::wanted(&config.login, &recovered).await?;
+
+        let clock = Clock::start();
+        let settings = broker_settings(&config)?;
+        let mut effects = Vec::new();
+        let mut broker = Broker::open(recovered, settings, clock.now(), &mut effects);
+        if let Some(user) = first_user {
+            user.define(&mut broker, clock.now(), &mut effects)?;
+        }
+
+        let (notices, notices_intake) = mpsc::unbounded_channel();
+        let (jobs, jobs_intake) = std::sync::mpsc::channel();
+        let (fetches, fetches_intake) = std::sync::mpsc::channel();
+        let (requests, intake) = intake::lanes();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let reader = reader::start(store.reader(), fetches_intake, notices.clone())?;
+        committer::start(store, jobs_intake, notices.clone(), stopping.clone(), reader)?;
+        let task = BrokerTask::new(broker_task::Parts {
+            broker,
+            effects,
+            clock,
+            intake,
+            notices: notices_intake,
+            jobs,
+            fetches,
+            undurable_bytes_max: usize_of(config.store.undurable_max),
+            stopping,
+        });
+        tokio::spawn(task.run());
+        tokio::spawn(watch::run(marks(&config), notices.clone()));
+
+        let verifier = Arc::new(Verifier::new()?);
+        let house = House { requests, verifier, clock, limits: connection_limits(&config) };
+        let door = Door {
+            house,
+            sessions: Arc::new(Sessions {
+                amqp: Arc::new(amqp_settings(&config)),
+                stomp: Arc::new(stomp_settings(&config)),
+                native: Arc::new(native_settings(&config)),
+            }),
+            http: Arc::new(http_settings(&config)),
+            permits: Arc::new(Semaphore::new(config.limits.connections_max as usize)),
+            next_id: Arc::new(AtomicU64::new(SERVER.0 + 1)),
+            tasks: TaskTracker::new(),
+            closed: CancellationToken::new(),
+        };
+        let addresses = listeners.iter().map(|it| (it.protocol(), it.address())).collect();
+        for listener in listeners {
+            tokio::spawn(listener.accept(door.clone()));
+        }
+        Ok(Self {
+            addresses,
+            closed: door.closed,
+            connections: door.tasks,
+            notices,
+            stop_timeout: config.runtime.stop_timeout,
+        })
+    }
+
+    /// What it listens to and where, with the ports that were chosen.
+    pub fn addresses(&self) -> &[(Protocol, SocketAddr)] {
+        &self.addresses
+    }
+
+    pub fn amqp_address(&self) -> Option<SocketAddr> {
+        self.address(Protocol::Amqp)
+    }
+
+    /// Where a protocol is spoken, if it is.
+    pub fn address(&self, protocol: Protocol) -> Option<SocketAddr> {
+        self.addresses.iter().find(|(it, _)| *it == protocol).map(|(_, address)| *address)
+    }
+}
+
+async fn open_store(config: &Config) -> Result<(Store, Recovered), StartError> {
+    let directory = config.store.directory.clone();
+    let in_memory = config.store.in_memory;
+    let opened = spawn_blocking(move || {
+        if in_memory {
+            Store::memory(&FORMS)
+        } else {
+            Store::open(&directory, &FORMS, Options::default())
+        }
+    });
+    let directory = config.store.directory.clone();
+    match opened.await {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(StoreError::Locked(_))) => Err(StartError::Locked(directory)),
+        Ok(Err(error)) => Err(StartError::Store { directory, error }),
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+/// Takes the addresses before anything else is started, so that a port in use costs nothing.
+async fn bind(config: &Config, recovered: &Recovered) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = Vec::new();
+    for (protocol, address) in [
+        (Protocol::Amqp, config.listen.amqp),
+        (Protocol::Stomp, config.listen.stomp),
+        (Protocol::Http, config.listen.http),
+        (Protocol::Native, config.listen.native),
+    ] {
+        let name = protocol.name();
+        if let Address::At(at) = address {
+            if address.is_open() && !first_user::reachable(&config.login, recovered) {
+                return Err(StartError::NoUsers { protocol: name, address: at });
+            }
+            let listener = Listener::bind(protocol, at)
+                .await
+                .map_err(|error| StartError::Bind { protocol: name, address: at, error })?;
+            listeners.push(listener);
+        }
+    }
+    Ok(listeners)
+}
+
+fn broker_settings(config: &Config) -> Result<Settings, StartError> {
+    Ok(Settings {
+        // Ids differ between hosts, and between runs of one host whose clock was set back.
+        host: getrandom::u32()?,
+        window_bytes: config.limits.window_bytes.0,
+        window_deliveries: config.limits.window_deliveries,
+        memory_max: config.memory.messages_max.0,
+        ..Settings::default()
+    })
+}
+
+fn amqp_settings(config: &Config) -> amqp::Settings {
+    let seconds = config.amqp.heartbeat.0.as_secs();
+    amqp::Settings {
+        channel_max: config.amqp.channels_max,
+        frame_max: config.amqp.frame_max.max(amqp::Settings::FRAME_MAX_MIN),
+        heartbeat: u16::try_from(seconds).unwrap_or(u16::MAX),
+        identity: match config.amqp.identity {
+            Identity::RabbitMq => amqp::Identity::rabbitmq(),
+            Identity::Pillarbox => amqp::Identity::pillarbox(),
+        },
+        handshake_timeout_ms: config.limits.login_timeout.millis(),
+        message_size_max: config.limits.message_size_max.0,
+        ..amqp::Settings::default()
+    }
+}
+
+fn stomp_settings(config: &Config) -> stomp::Settings {
+    stomp::Settings {
+        default_vhost: config.stomp.default_vhost.clone(),
+        topic_exchange: config.stomp.topic_exchange.clone(),
+        nack_requeues: config.stomp.nack_requeues,
+        login_timeout_ms: config.limits.login_timeout.millis(),
+        frame_size_max: usize_of(config.stomp.frame_size_max),
+        ..stomp::Settings::default()
+    }
+}
+
+fn http_settings(config: &Config) -> http::Settings {
+    http::Settings {
+        origins: listed(&config.http.origins),
+        hosts: listed(&config.http.hosts),
+        head_timeout: config.http.head_timeout.0,
+        message_size_max: usize_of(config.stomp.frame_size_max),
+    }
+}
+
+/// The parts between commas, in lower case.
+fn listed(text: &str) -> Vec<String> {
+    let parts = text.split(',').map(|part| part.trim().to_ascii_lowercase());
+    parts.filter(|part| !part.is_empty()).collect()
+}
+
+fn native_settings(config: &Config) -> native::Settings {
+    let message_size_max = config.limits.message_size_max.0;
+    // A whole frame has to fit into what is buffered of a connection.
+    let frame_size_max = message_size_max + INPUT_MARGIN - 4;
+    let frame_size_max = u32::try_from(frame_size_max).unwrap_or(u32::MAX);
+    native::Settings { message_size_max, frame_size_max, ..native::Settings::default() }
+}
+
+fn connection_limits(config: &Config) -> Limits {
+    Limits {
+        login_timeout_ms: config.limits.login_timeout.millis() + LOGIN_MARGIN_MS,
+        write_stall_ms: config.limits.write_stall.millis(),
+        input_max: usize_of(ByteSize(config.limits.message_size_max.0 + INPUT_MARGIN)),
+        window_deliveries: config.limits.window_deliveries,
+        window_bytes: config.limits.window_bytes.0,
+    }
+}
+
+fn marks(config: &Config) -> watch::Marks {
+    let directory = (!config.store.in_memory).then(|| config.store.directory.clone());
+    let size = directory.as_deref().and_then(|it| watch::disk_size(it).ok()).unwrap_or(0);
+    let free = config.store.disk_free_min;
+    watch::Marks {
+        directory,
+        disk_free_min: match free {
+            Share::Percent(_) => free.of(size).min(DISK_FREE_MIN_MAX),
+            Share::Bytes(ByteSize(bytes)) => bytes,
+        },
+        memory_max: config.memory.used_max.of(watch::memory_available()),
+    }
+}
+
+fn usize_of(size: ByteSize) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests;

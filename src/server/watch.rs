@@ -1,0 +1,125 @@
+//! Watches free disk space and used memory, and tells the broker when either runs low.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::MissedTickBehavior;
+
+use super::notice::Notice;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What counts as low.
+#[derive(Clone, Debug)]
+pub(super) struct Marks {
+    /// Where the store is; `None` where there is no disk to watch.
+    pub(super) directory: Option<PathBuf>,
+    pub(super) disk_free_min: u64,
+    pub(super) memory_max: u64,
+}
+
+/// Runs until the broker task is gone.
+pub(super) async fn run(marks: Marks, notices: UnboundedSender<Notice>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let (mut memory, mut disk) = (false, false);
+    loop {
+        interval.tick().await;
+        let used = memory_used().unwrap_or(0);
+        let free = marks.directory.as_deref().and_then(|it| disk_free(it).ok());
+        let memory_now = high(used, marks.memory_max, memory);
+        let disk_now = free.is_some_and(|free| low(free, marks.disk_free_min, disk));
+        if memory_now != memory {
+            let limit = marks.memory_max;
+            if memory_now {
+                tracing::warn!(used, limit, "memory runs low: publishers are stopped");
+            } else {
+                tracing::info!(used, limit, "memory is free again");
+            }
+        }
+        if disk_now != disk {
+            let (free, limit) = (free.unwrap_or(0), marks.disk_free_min);
+            if disk_now {
+                tracing::warn!(free, limit, "disk space runs low: publishers are stopped");
+            } else {
+                tracing::info!(free, limit, "disk space is free again");
+            }
+        }
+        if (memory_now, disk_now) != (memory, disk) {
+            (memory, disk) = (memory_now, disk_now);
+            if notices.send(Notice::Watched { memory, disk }).is_err() {
+                return;
+            }
+        } else if notices.is_closed() {
+            return;
+        }
+    }
+}
+
+/// Above the mark; once there, until a twentieth below it.
+fn high(used: u64, mark: u64, was_high: bool) -> bool {
+    used >= if was_high { mark - mark / 20 } else { mark }
+}
+
+/// Below the mark; once there, until a twentieth above it.
+fn low(free: u64, mark: u64, was_low: bool) -> bool {
+    free < if was_low { mark + mark / 20 } else { mark }
+}
+
+/// Bytes that this process may still write to the file system.
+pub(super) fn disk_free(directory: &std::path::Path) -> std::io::Result<u64> {
+    let disk = rustix::fs::statvfs(directory)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Bytes that the file system holds in all.
+pub(super) fn disk_size(directory: &std::path::Path) -> std::io::Result<u64> {
+    let disk = rustix::fs::statvfs(directory)?;
+    Ok(disk.f_blocks.saturating_mul(disk.f_frsize))
+}
+
+/// Resident bytes of this process.
+fn memory_used() -> Option<u64> {
+    // Pages: size, resident, …
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Bytes that this process may use: the machine's, or its control group's where that is less.
+pub(super) fn memory_available() -> u64 {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024)
+    });
+    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
+    const UNKNOWN: u64 = 4 << 30;
+    machine.unwrap_or(UNKNOWN).min(group.unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_have_a_margin() {
+        assert!(!low(100, 100, false));
+        assert!(low(99, 100, false));
+        assert!(low(104, 100, true));
+        assert!(!low(105, 100, true));
+        assert!(high(100, 100, false));
+        assert!(high(95, 100, true));
+        assert!(!high(94, 100, true));
+    }
+
+    #[test]
+    fn this_machine_can_be_read() {
+        assert!(memory_used().is_none_or(|used| used > 100_000));
+        assert!(memory_available() > 1 << 20);
+        assert!(disk_size(std::path::Path::new("/")).unwrap() > 0);
+    }
+}

@@ -1,0 +1,134 @@
+//! Definitions from administrators: users, permissions, virtual hosts, policies.
+
+use bytes::Bytes;
+use pillarbox_native::{self as wire, Code};
+
+use super::answer::Pending;
+use super::open::Open;
+use super::{MAIN, table};
+use crate::broker::{
+    Credential, Definition, DefinitionKey, DefinitionKind, Name, PermissionDefinition,
+    PolicyDefinition, Request, Table, UserDefinition, Value, VhostDefinition,
+};
+use crate::sessions::Outbox;
+
+impl Open {
+    pub(super) fn define(&mut self, id: u32, define: &wire::Define<'_>, out: &mut Outbox) {
+        let fields = Fields(table::decode(define.fields));
+        let definition = match define.what {
+            wire::Define::USER => fields.user(),
+            wire::Define::PERMISSION => fields.permission(),
+            wire::Define::VHOST => fields.vhost(),
+            wire::Define::POLICY => fields.policy(),
+            _ => Err("a kind of definition that this broker does not know".into()),
+        };
+        match definition {
+            Ok(definition) => {
+                self.ask(MAIN, Request::Define(definition), Pending::Done(id), out);
+            }
+            Err(text) => self.refuse(id, Code::Invalid, &text, out),
+        }
+    }
+
+    pub(super) fn undefine(&mut self, id: u32, undefine: &wire::Undefine<'_>, out: &mut Outbox) {
+        let kind = match (undefine.what, undefine.path.len()) {
+            (wire::Define::USER, 1) => DefinitionKind::User,
+            (wire::Define::PERMISSION, 2) => DefinitionKind::Permission,
+            (wire::Define::VHOST, 1) => DefinitionKind::Vhost,
+            (wire::Define::POLICY, 2) => DefinitionKind::Policy,
+            _ => {
+                let text = "a kind of definition, or a number of names, that is not known";
+                return self.refuse(id, Code::Invalid, text, out);
+            }
+        };
+        let part = |part: &&str| Bytes::copy_from_slice(part.as_bytes());
+        let key = DefinitionKey { kind, path: undefine.path.iter().map(part).collect() };
+        self.ask(MAIN, Request::Undefine(key), Pending::Done(id), out);
+    }
+}
+
+/// What a definition is made of; the error says what is missing.
+struct Fields(Table);
+
+impl Fields {
+    fn text(&self, name: &str) -> Result<&str, String> {
+        let value = self.0.get(name).and_then(Value::as_str);
+        value.ok_or_else(|| format!("the text '{name}' is missing"))
+    }
+
+    fn text_or(&self, name: &str, other: &str) -> String {
+        self.0.get(name).and_then(Value::as_str).unwrap_or(other).to_owned()
+    }
+
+    fn name(&self, name: &str) -> Result<Name, String> {
+        self.text(name).map(Name::from)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.0.get(name).and_then(Value::as_i64).and_then(|n| u64::try_from(n).ok())
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.0.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    fn texts(&self, name: &str) -> Vec<String> {
+        match self.0.get(name) {
+            Some(Value::Array(values)) => {
+                values.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn user(&self) -> Result<Definition, String> {
+        Ok(Definition::User(UserDefinition {
+            name: self.name("name")?,
+            credential: Credential {
+                password_hash: self.text("password_hash")?.into(),
+                hashing: self.text("hashing")?.into(),
+                tags: self.texts("tags"),
+                loopback_only: self.flag("loopback_only"),
+            },
+            max_connections: self.number("max_connections"),
+            max_channels: self.number("max_channels"),
+        }))
+    }
+
+    fn permission(&self) -> Result<Definition, String> {
+        Ok(Definition::Permission(PermissionDefinition {
+            vhost: self.name("vhost")?,
+            user: self.name("user")?,
+            configure: self.text("configure")?.into(),
+            write: self.text("write")?.into(),
+            read: self.text("read")?.into(),
+        }))
+    }
+
+    fn vhost(&self) -> Result<Definition, String> {
+        Ok(Definition::Vhost(VhostDefinition {
+            name: self.name("name")?,
+            description: self.text_or("description", ""),
+            tags: self.texts("tags"),
+            default_queue_type: self.text("default_queue_type").ok().map(str::to_owned),
+            max_connections: self.number("max_connections"),
+            max_mailboxes: self.number("max_mailboxes"),
+        }))
+    }
+
+    fn policy(&self) -> Result<Definition, String> {
+        let definition = match self.0.get("definition") {
+            Some(Value::Table(definition)) => definition.clone(),
+            _ => return Err("the table 'definition' is missing".into()),
+        };
+        Ok(Definition::Policy(PolicyDefinition {
+            vhost: self.name("vhost")?,
+            name: self.name("name")?,
+            operator: self.flag("operator"),
+            pattern: self.text("pattern")?.into(),
+            apply_to: self.text_or("apply_to", "all"),
+            priority: self.0.get("priority").and_then(Value::as_i64).unwrap_or(0),
+            definition,
+        }))
+    }
+}

@@ -1,0 +1,34 @@
+//! Refusals as codes of the protocol: the only place that knows both.
+
+use pillarbox_native::Code;
+
+use crate::broker::Refusal;
+
+pub(super) fn code(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::NoSuchMailbox { .. }
+        | Refusal::NoSuchExchange { .. }
+        | Refusal::NoSuchBinding { .. }
+        | Refusal::NoSuchVhost { .. }
+        | Refusal::UnknownDelivery => Code::NotFound,
+        Refusal::VhostDenied { .. }
+        | Refusal::Forbidden { .. }
+        | Refusal::TopicForbidden { .. }
+        | Refusal::NotAdministrator(_)
+        | Refusal::AccessRefused(_)
+        | Refusal::DefaultExchange
+        | Refusal::SystemExchange { .. }
+        | Refusal::InternalExchange { .. }
+        | Refusal::ReservedName { .. } => Code::Forbidden,
+        Refusal::Locked { .. } | Refusal::ExclusiveUse { .. } | Refusal::InUse { .. } => {
+            Code::InUse
+        }
+        Refusal::Inequivalent { .. } | Refusal::NotEmpty { .. } | Refusal::Precondition(_) => {
+            Code::Precondition
+        }
+        Refusal::InvalidArgument { .. } | Refusal::UnknownExchangeKind(_) => Code::Invalid,
+        Refusal::NotImplemented(_) => Code::NotImplemented,
+        Refusal::NotAllowed(_) => Code::NotAllowed,
+        Refusal::Limit(_) => Code::Limit,
+    }
+}
