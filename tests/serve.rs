@@ -10,7 +10,9 @@ use rstest::rstest;
 fn pillarbox(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
     // Brokers of tests run beside each other.
-    command.env("PILLARBOX__LISTEN__STOMP", "none").env("PILLARBOX__LISTEN__HTTP", "none");
+    for listener in ["STOMP", "HTTP", "NATIVE"] {
+        command.env(format!("PILLARBOX__LISTEN__{listener}"), "none");
+    }
     command.args(arguments);
     command
 }

@@ -8,7 +8,6 @@ use super::definition::{
     VhostDefinition,
 };
 use super::event::{Effect, Event, Recovered, Reply, Write};
-use super::inspect::{Inspect, Inspection, MailboxView};
 use super::limits::Limits;
 use super::name::{Name, Time};
 use super::refusal::{Kind, Refusal};
@@ -391,33 +390,5 @@ impl Broker {
         for definition in definitions {
             self.put(definition, now, out).expect("what every broker starts with is valid");
         }
-    }
-
-    pub(super) fn inspect(&self, from: ConnectionId, inspect: &Inspect) -> Result<Reply, Refusal> {
-        if from != SERVER {
-            self.whose(from)?;
-        }
-        let inspection = match inspect {
-            Inspect::Mailboxes { vhost, after, count } => {
-                let Some(found) = self.vhosts.get(vhost) else {
-                    return Err(Refusal::NoSuchVhost { vhost: vhost.clone() });
-                };
-                let views = found
-                    .mailboxes
-                    .iter()
-                    .filter(|(name, _)| after.as_ref().is_none_or(|after| *name > after))
-                    .filter_map(|(_, id)| self.mailboxes.get(id))
-                    .take(*count)
-                    .map(|mailbox| MailboxView {
-                        name: mailbox.name.clone(),
-                        ready: mailbox.ready,
-                        unsettled: mailbox.unsettled(),
-                        consumers: mailbox.consumers.len() as u32,
-                        durable: mailbox.durable(),
-                    });
-                Inspection::Mailboxes(views.collect())
-            }
-        };
-        Ok(Reply::Inspection(Box::new(inspection)))
     }
 }

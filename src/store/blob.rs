@@ -125,6 +125,14 @@ impl Blob {
             }
         }
         self.cancelled.sort_unstable();
+        // Ranges that overlap become one, so that one look finds whether a position is in any.
+        self.cancelled.dedup_by(|next, before| {
+            let joined = next.0 == before.0 && next.1 <= before.2;
+            if joined {
+                before.2 = before.2.max(next.2);
+            }
+            joined
+        });
     }
 
     fn plan_removal(&mut self, mailbox: u64, first: u64, count: u32, index: &Index, appends: bool) {

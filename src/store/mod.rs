@@ -68,8 +68,8 @@ impl Default for Options {
         Self {
             journal_cache: 24 << 20,
             home_cache: 24 << 20,
-            soft_cap: 32 << 20,
-            hard_cap: 96 << 20,
+            soft_cap: 16 << 20,
+            hard_cap: 64 << 20,
             two_phase: false,
             background: true,
             reserve: 64 << 20,

@@ -162,6 +162,7 @@ impl Model {
         self.mailboxes.retain(|id, _| kept.contains(id));
         for mailbox in self.mailboxes.values_mut() {
             mailbox.live.retain(|_, live| !live.transient);
+            mailbox.pending = 0;
         }
     }
 

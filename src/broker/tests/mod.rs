@@ -3,7 +3,6 @@
 mod consuming;
 mod dying;
 mod house;
-mod limits;
 mod paging;
 mod permissions;
 mod policies;

@@ -6,8 +6,8 @@ use pillarbox_native::{self as wire, Code, FLAG_MORE, FrameWriter, Kind};
 use super::answer::Pending;
 use super::open::Open;
 use super::{MAIN, table};
-use crate::broker::inspect::{Inspect, Inspection, MailboxView};
-use crate::broker::{Name, Request, Table, Value};
+use crate::broker::inspect::{ConnectionView, ConsumerView, Inspect, Inspection, MailboxView};
+use crate::broker::{ConnectionId, Name, Request, Table, Value};
 use crate::sessions::Outbox;
 
 impl Open {
@@ -18,6 +18,11 @@ impl Open {
         let count = list.count.clamp(1, self.settings.list_count_max) as usize;
         let inspect = match list.what {
             wire::List::MAILBOXES => Inspect::Mailboxes { vhost, after, count },
+            wire::List::CONSUMERS => Inspect::Consumers { vhost, mailbox: Name::from(list.name) },
+            wire::List::CONNECTIONS => {
+                let after = after.and_then(|text| text.parse().ok()).map(ConnectionId);
+                Inspect::Connections { after, count }
+            }
             _ => {
                 let text = "this broker has no such list";
                 return self.refuse(id, Code::NotImplemented, text, out);
@@ -31,6 +36,8 @@ impl Open {
 pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox) {
     let rows: Vec<Table> = match found {
         Inspection::Mailboxes(views) => views.into_iter().map(mailbox).collect(),
+        Inspection::Consumers(views) => views.into_iter().map(consumer).collect(),
+        Inspection::Connections(views) => views.into_iter().map(connection).collect(),
     };
     let flags = if rows.len() == count { FLAG_MORE } else { 0 };
     let frame = FrameWriter::begin(Kind::Done, flags, id, &mut out.wire);
@@ -48,6 +55,41 @@ fn mailbox(view: MailboxView) -> Table {
     row.set("unsettled", number(view.unsettled));
     row.set("consumers", number(view.consumers.into()));
     row.set("durable", Value::Bool(view.durable));
+    row.set("kind", Value::text(view.kind));
+    row.set("ready_bytes", number(view.ready_bytes));
+    row.set("auto_delete", Value::Bool(view.auto_delete));
+    row.set("exclusive", Value::Bool(view.exclusive));
+    row.set("policy", view.policy.as_deref().map_or(Value::Void, Value::text));
+    row.set("oldest_ms", view.oldest.map_or(Value::Void, |time| number(time.0)));
+    row.set("arguments", Value::Table(view.arguments));
+    row
+}
+
+fn consumer(view: ConsumerView) -> Table {
+    let mut row = Table::new();
+    row.set("tag", Value::text(&view.tag));
+    row.set("connection", number(view.connection.0));
+    row.set("channel", number(view.channel.0.into()));
+    row.set("no_ack", Value::Bool(view.no_ack));
+    row.set("exclusive", Value::Bool(view.exclusive));
+    row.set("priority", Value::I32(view.priority));
+    row.set("prefetch", number(view.prefetch.into()));
+    row.set("unsettled", number(view.unsettled.into()));
+    row.set("arguments", Value::Table(view.arguments));
+    row
+}
+
+fn connection(view: ConnectionView) -> Table {
+    let mut row = Table::new();
+    row.set("id", number(view.id.0));
+    row.set("user", Value::text(&view.user));
+    row.set("vhost", Value::text(&view.vhost));
+    row.set("protocol", Value::text(view.protocol));
+    row.set("peer", Value::text(&view.peer));
+    row.set("client_name", view.client_name.as_deref().map_or(Value::Void, Value::text));
+    row.set("channels", number(view.channels.into()));
+    row.set("consumers", number(view.consumers.into()));
+    row.set("unsettled", number(view.unsettled));
     row
 }
 
