@@ -10,7 +10,6 @@ pub(super) struct Consumer {
     pub(super) channel: ChannelId,
     pub(super) id: ConsumerId,
     /// Shown to people.
-    #[expect(dead_code, reason = "views of consumers come with the management interface")]
     pub(super) tag: Name,
     pub(super) no_ack: bool,
     pub(super) exclusive: bool,
@@ -18,7 +17,6 @@ pub(super) struct Consumer {
     /// Unsettled deliveries it may hold, 0 for no limit.
     pub(super) prefetch: u32,
     pub(super) unsettled: u32,
-    #[expect(dead_code, reason = "views of consumers come with the management interface")]
     pub(super) arguments: Table,
 }
 

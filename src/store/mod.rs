@@ -68,8 +68,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            journal_cache: 24 << 20,
-            home_cache: 24 << 20,
+            journal_cache: 12 << 20,
+            home_cache: 16 << 20,
             soft_cap: 16 << 20,
             hard_cap: 64 << 20,
             two_phase: false,
