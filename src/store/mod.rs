@@ -20,6 +20,7 @@ mod part;
 mod reader;
 mod record;
 mod recover;
+mod round;
 mod shared;
 mod snapshot;
 mod tables;
