@@ -227,7 +227,12 @@ fn main() {
         bench
     };
     let key = |text: &str| vec![text.to_owned()];
+    // Only scenarios whose name contains the argument, if there is one.
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let report = |name: &str, bench: &mut Bench, run: &Run<'_>| {
+        if wanted.as_ref().is_some_and(|wanted| !name.contains(wanted.as_str())) {
+            return;
+        }
         bench.run(&Run { ..*run });
         println!("{name:<48} {:>6.0} ns a message", bench.run(run));
     };

@@ -65,7 +65,12 @@ fn work(
             2 => {
                 let closing = store.take().ok_or("a store")?;
                 let clean = random.chance(2);
-                let closed = if clean { closing.close() } else { Ok(drop(closing)) };
+                let closed = if clean {
+                    closing.close()
+                } else {
+                    drop(closing);
+                    Ok(())
+                };
                 model.restart();
                 if disk.crashed() {
                     break;

@@ -255,14 +255,13 @@ impl Broker {
         for id in touched {
             let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
-            let held: Vec<(Seq, ChannelId)> = mailbox
+            let mut held: Vec<(Seq, ChannelId)> = mailbox
                 .leases
-                .iter()
-                .filter(|(_, it)| {
-                    it.connection == from && channels.binary_search(&it.channel).is_ok()
-                })
-                .map(|(seq, lease)| (*seq, lease.channel))
+                .values()
+                .filter(|it| it.connection == from && channels.binary_search(&it.channel).is_ok())
+                .map(|lease| (lease.entry.seq, lease.channel))
                 .collect();
+            held.sort_unstable();
             for (seq, channel) in held {
                 mailbox.settle(seq, (from, channel), outcome, &mut turn);
             }

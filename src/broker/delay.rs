@@ -27,6 +27,7 @@ pub(super) enum Waiting {
 }
 
 impl Delayed {
+    #[cfg(test)]
     pub(super) fn len(&self) -> u64 {
         self.entries.len() as u64
     }

@@ -10,7 +10,8 @@ use super::dead_letter::Reason;
 use super::delay::Waiting;
 use super::event::{Delivery, Effect, Event, Reply};
 use super::lane::Entry;
-use super::mailbox::{Asker, Lease, Mailbox};
+use super::lease::Lease;
+use super::mailbox::{Asker, Mailbox};
 use super::paging::Recall;
 use super::turn::Turn;
 
@@ -85,7 +86,7 @@ impl Mailbox {
                     self.forget_handed_over(&entry, turn);
                 } else {
                     let lease = Lease { entry, connection, channel, consumer: None };
-                    self.leases.insert(lease.entry.seq, lease);
+                    self.leases.insert(lease);
                 }
                 Box::new((delivery, self.ready))
             });
@@ -108,7 +109,7 @@ impl Mailbox {
             self.forget_handed_over(&entry, turn);
         } else {
             let lease = Lease { entry, connection, channel, consumer: Some(consumer) };
-            self.leases.insert(lease.entry.seq, lease);
+            self.leases.insert(lease);
         }
         turn.notify(connection, Event::Delivered(delivery));
     }

@@ -2,17 +2,17 @@
 //!
 //! Knows nothing of exchanges, protocols or disks. Where it must tell somebody, it puts an effect into the turn.
 
-use std::collections::btree_map::Entry as Place;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::command::{ChannelId, ConnectionId, ConsumerId, MailboxId, Outcome, Seq, Ticket};
+use super::command::{ChannelId, ConnectionId, MailboxId, Outcome, Seq, Ticket};
 use super::consumer::Consumers;
 use super::dead_letter::{Burial, Reason};
 use super::definition::MailboxDefinition;
 use super::delay::Delayed;
 use super::event::{Append, Effect, Rest, Write};
 use super::lane::{Entry, Lane};
+use super::lease::{Lease, Leases};
 use super::limits::{Limits, MailboxKind};
 use super::mark::Mark;
 use super::message::Message;
@@ -40,7 +40,7 @@ pub(super) struct Mailbox {
     pub(super) used: Time,
     pub(super) lanes: Vec<Lane>,
     /// Delivered and not yet settled. An entry is either here, in a lane, delayed or recalled.
-    pub(super) leases: BTreeMap<Seq, Lease>,
+    pub(super) leases: Leases,
     pub(super) delayed: Delayed,
     /// Ready messages with an expiry of their own, and their lanes.
     pub(super) expiries: BTreeSet<(Time, Seq, u8)>,
@@ -56,16 +56,6 @@ pub(super) struct Mailbox {
     pub(super) mark: Mark,
     /// The store holds messages of it that a restart will not find.
     pub(super) spilled: bool,
-}
-
-/// A delivery not yet settled, and who holds it.
-#[derive(Debug)]
-pub(super) struct Lease {
-    pub(super) entry: Entry,
-    pub(super) connection: ConnectionId,
-    pub(super) channel: ChannelId,
-    /// `None` for a message that was asked for singly.
-    pub(super) consumer: Option<ConsumerId>,
 }
 
 /// Somebody who asked for one message and waits for the answer.
@@ -119,7 +109,7 @@ impl Mailbox {
             askers: VecDeque::new(),
             used: now,
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
-            leases: BTreeMap::new(),
+            leases: Leases::default(),
             delayed: Delayed::default(),
             expiries: BTreeSet::new(),
             recalls: Recalls::default(),
@@ -236,26 +226,20 @@ impl Mailbox {
     }
 
     pub(super) fn holds(&self, seq: Seq, by: ConnectionId, channel: ChannelId) -> bool {
-        self.leases
-            .get(&seq)
-            .is_some_and(|lease| lease.connection == by && lease.channel == channel)
+        self.leases.get(seq).is_some_and(|lease| lease.is_of((by, channel)))
     }
 
     /// Ends a lease. `None` if the channel has no such lease; otherwise whether a consumer held it.
     pub(super) fn settle(
         &mut self,
         seq: Seq,
-        (by, channel): (ConnectionId, ChannelId),
+        by: (ConnectionId, ChannelId),
         outcome: Outcome,
         turn: &mut Turn<'_>,
     ) -> Option<bool> {
-        let Place::Occupied(found) = self.leases.entry(seq) else { return None };
-        if found.get().connection != by || found.get().channel != channel {
-            return None;
-        }
-        let Lease { mut entry, consumer, .. } = found.remove();
+        let Lease { mut entry, consumer, .. } = self.leases.remove(seq, by)?;
         if let Some(consumer) = consumer
-            && let Some(consumer) = self.consumers.get_mut(by, consumer)
+            && let Some(consumer) = self.consumers.get_mut(by.0, consumer)
         {
             consumer.unsettled = consumer.unsettled.saturating_sub(1);
         }

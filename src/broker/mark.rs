@@ -6,8 +6,11 @@ use super::command::Seq;
 /// Positions that a mark runs ahead of deliveries, so that few marks are written.
 const STEP: u64 = 1024;
 
+/// As far as it runs ahead where deliveries are faster than commits.
+const STEP_MAX: u64 = 64 * STEP;
+
 /// "Everything up to here may have been delivered."
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Mark {
     upto: Seq,
     /// The batch that carries `upto`.
@@ -18,12 +21,29 @@ pub(super) struct Mark {
     delivered_max: Seq,
     /// Up to here a consumer may have seen messages before the last stop.
     recovered: Seq,
+    step: u64,
+    /// A delivery had to wait for the mark: the next one runs further ahead.
+    waited: bool,
+}
+
+impl Default for Mark {
+    fn default() -> Self {
+        Self::recovered(Seq(0))
+    }
 }
 
 impl Mark {
     /// As the store found it.
     pub(super) fn recovered(upto: Seq) -> Self {
-        Self { upto, epoch: Epoch(0), durable: upto, delivered_max: upto, recovered: upto }
+        Self {
+            upto,
+            epoch: Epoch(0),
+            durable: upto,
+            delivered_max: upto,
+            recovered: upto,
+            step: STEP,
+            waited: false,
+        }
     }
 
     /// A stored message may be shown only if a restart would know that it was: its position is marked in a batch that
@@ -38,14 +58,19 @@ impl Mark {
         if self.epoch <= durable {
             self.durable = self.upto;
         }
-        let runs_low = seq.0 + STEP / 2 > self.upto.0 && self.durable == self.upto;
+        let runs_low = seq.0 + self.step / 2 > self.upto.0 && self.durable == self.upto;
         let mut write = None;
         if seq > self.upto || runs_low {
-            self.upto = Seq(seq.0 + STEP);
+            if std::mem::take(&mut self.waited) {
+                self.step = (self.step * 2).min(STEP_MAX);
+            }
+            self.upto = Seq(seq.0 + self.step);
             self.epoch = now;
             write = Some(self.upto);
         }
-        (seq <= self.durable || stored_in >= self.epoch, write)
+        let may = seq <= self.durable || stored_in >= self.epoch;
+        self.waited |= !may;
+        (may, write)
     }
 
     pub(super) fn delivered(&mut self, seq: Seq) {
@@ -62,5 +87,42 @@ impl Mark {
         let differs = self.upto != self.delivered_max;
         self.upto = self.delivered_max;
         differs.then_some(self.upto)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shows positions one after the other, as far as it may, and commits each mark `lag` positions later.
+    fn waits(positions: u64, lag: u64) -> usize {
+        let mut mark = Mark::default();
+        let (mut durable, mut due, mut waits, mut epoch) = (Epoch(0), None, 0, 1);
+        let mut at = 1;
+        while at <= positions {
+            if due.is_some_and(|(_, shown)| shown + lag <= at) {
+                durable = due.take().map_or(durable, |(epoch, _)| epoch);
+            }
+            let (may, write) = mark.may_show(Seq(at), Epoch(0), Epoch(epoch), durable);
+            if write.is_some() {
+                due = Some((Epoch(epoch), at));
+                epoch += 1;
+            }
+            if may {
+                at += 1;
+            } else {
+                waits += 1;
+                durable = due.take().map_or(durable, |(epoch, _)| epoch);
+            }
+        }
+        waits
+    }
+
+    #[test]
+    fn marks_run_further_ahead_where_deliveries_outrun_commits() {
+        // With a step of 1,024 each of a thousand marks would be waited for.
+        assert!(waits(1_000_000, 8000) < 10, "{}", waits(1_000_000, 8000));
+        // Slow deliveries wait once, for the first mark.
+        assert_eq!(waits(100_000, 1), 1);
     }
 }

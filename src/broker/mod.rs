@@ -8,6 +8,7 @@
 
 pub mod access;
 mod admin;
+mod binding;
 mod command;
 mod connection;
 mod consume;
@@ -20,6 +21,7 @@ mod event;
 mod expiry;
 pub mod inspect;
 mod lane;
+mod lease;
 mod limits;
 mod mailbox;
 mod mark;

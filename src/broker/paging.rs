@@ -59,6 +59,7 @@ impl Recalls {
         ranges
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> u64 {
         self.asked.len() as u64
     }

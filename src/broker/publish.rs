@@ -71,24 +71,25 @@ impl Broker {
         let mut message = publish.message;
         check_expiration(&message)?;
         self.give_id(&mut message, now);
-        let targets = match self.cached_route(from, publish.channel, &message, &publish.more_keys) {
-            Some(targets) => targets,
-            None => {
-                let more = publish.more_keys.as_deref().map_or(&[][..], Vec::as_slice);
-                let vhost = self.check_publish(from, &message, more)?;
-                self.note_publisher(from, out);
-                if message.key().starts_with(REPLY_PREFIX)
-                    && message.exchange().is_empty()
-                    && self.reply(&vhost, &message, out)
-                {
-                    return Ok(Fate::Routed { taken: true });
+        let targets =
+            match self.cached_route(from, publish.channel, &message, publish.more_keys.is_some()) {
+                Some(targets) => targets,
+                None => {
+                    let more = publish.more_keys.as_deref().map_or(&[][..], Vec::as_slice);
+                    let vhost = self.check_publish(from, &message, more)?;
+                    self.note_publisher(from, out);
+                    if message.key().starts_with(REPLY_PREFIX)
+                        && message.exchange().is_empty()
+                        && self.reply(&vhost, &message, out)
+                    {
+                        return Ok(Fate::Routed { taken: true });
+                    }
+                    match self.route(from, publish.channel, &vhost, &message, more, now, out) {
+                        Some(targets) => targets,
+                        None => return Ok(Fate::Routed { taken: true }),
+                    }
                 }
-                match self.route(from, publish.channel, &vhost, &message, more, now, out) {
-                    Some(targets) => targets,
-                    None => return Ok(Fate::Routed { taken: true }),
-                }
-            }
-        };
+            };
         if targets.is_empty() {
             return Ok(Fate::Unroutable(message));
         }
@@ -117,9 +118,9 @@ impl Broker {
         from: ConnectionId,
         channel: super::ChannelId,
         message: &Message,
-        more_keys: &Option<Box<Vec<Bytes>>>,
+        has_more_keys: bool,
     ) -> Option<Targets> {
-        if more_keys.is_some() {
+        if has_more_keys {
             return None;
         }
         let connection = self.connections.get(&from)?;
@@ -170,8 +171,11 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Option<Targets> {
-        let (targets, routed) =
-            self.follow(vhost_name, message.exchange(), message.key(), more_keys, message);
+        let (targets, routed) = if message.exchange().is_empty() && more_keys.is_empty() {
+            self.find_by_key(vhost_name, message.key())
+        } else {
+            self.follow(vhost_name, message.exchange(), message.key(), more_keys, message)
+        };
         if routed.cacheable {
             let generation = self.generation;
             let channel = self.channel_mut(from, channel);
@@ -187,6 +191,13 @@ impl Broker {
         }
         self.delay(vhost_name, &routed.delayed, message, now, out);
         (!targets.is_empty()).then_some(targets)
+    }
+
+    /// The default exchange: a mailbox by its name, as `follow` finds it too.
+    fn find_by_key(&self, vhost: &Name, key: &[u8]) -> (Targets, Routed) {
+        let name = std::str::from_utf8(key).ok().filter(|name| !is_delay_name(name));
+        let found = name.and_then(|name| self.vhosts.get(vhost)?.mailboxes.get(name));
+        (found.copied().into_iter().collect(), Routed { cacheable: true, delayed: Vec::new() })
     }
 
     fn follow(

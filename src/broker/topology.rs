@@ -1,20 +1,15 @@
-//! Declaring, deleting and binding.
+//! Declaring and deleting.
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-
-use super::command::{BindingOf, ConnectionId, DeclareExchange, DeclareMailbox, MailboxId};
-use super::dead_letter::Burial;
-use super::definition::{
-    BindingDefinition, Definition, Destination, ExchangeDefinition, MailboxDefinition,
-};
+use super::command::{ConnectionId, DeclareExchange, DeclareMailbox, MailboxId};
+use super::definition::{Definition, ExchangeDefinition, MailboxDefinition};
 use super::event::{Effect, Event, Reply, Write};
 use super::limits::{Limits, difference};
 use super::mailbox::Mailbox;
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
-use super::routing::{Bound, Declared, Removed, type_name};
+use super::routing::{Declared, type_name};
 use super::value::{Table, Value};
 use super::{Broker, carry};
 
@@ -73,50 +68,6 @@ impl Broker {
         let removed = vhost.exchanges.delete(name, if_unused)?;
         self.write_removed(&vhost_name, removed, now, out);
         Ok(Reply::Done)
-    }
-
-    pub(super) fn write_removed(
-        &mut self,
-        vhost: &Name,
-        removed: Removed,
-        now: Time,
-        out: &mut Vec<Effect>,
-    ) {
-        self.generation += 1;
-        for binding in removed.bindings {
-            if self.is_durable_binding(&binding) || removed.exchanges.iter().any(|it| it.durable) {
-                out.push(Effect::Write(Write::Undefine(binding.key())));
-            }
-        }
-        for exchange in removed.exchanges {
-            let held = self
-                .vhosts
-                .get(vhost)
-                .and_then(|it| it.mailboxes.get(&*delay_name(&exchange.name)))
-                .copied();
-            if let Some(id) = held {
-                self.delete_mailbox_now(id, now, out);
-            }
-            if exchange.durable {
-                let key = Definition::Exchange(exchange).key();
-                out.push(Effect::Write(Write::Undefine(key)));
-            }
-        }
-    }
-
-    fn is_durable_binding(&self, binding: &BindingDefinition) -> bool {
-        let Some(vhost) = self.vhosts.get(&binding.vhost) else { return false };
-        let durable_exchange =
-            |name: &str| vhost.exchanges.get(name).is_some_and(|it| it.definition().durable);
-        durable_exchange(&binding.source)
-            && match &binding.destination {
-                Destination::Exchange(name) => durable_exchange(name),
-                Destination::Mailbox(name) => vhost
-                    .mailboxes
-                    .get(name)
-                    .and_then(|id| self.mailboxes.get(id))
-                    .is_some_and(Mailbox::durable),
-            }
     }
 
     pub(super) fn declare_mailbox(
@@ -373,96 +324,6 @@ impl Broker {
         Ok(Reply::Counted(count))
     }
 
-    pub(super) fn bind(
-        &mut self,
-        from: ConnectionId,
-        bind: BindingOf,
-        now: Time,
-        out: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
-        let vhost_name = self.check_binding(from, &bind, true)?;
-        let Bound::New { definition, replay } =
-            self.vhost_mut(&vhost_name)?.exchanges.bind(&bind)?
-        else {
-            return Ok(Reply::Done);
-        };
-        self.generation += 1;
-        if self.is_durable_binding(&definition) {
-            out.push(Effect::Write(Write::Define(Box::new(Definition::Binding(definition)))));
-        }
-        for message in replay {
-            match &bind.destination {
-                Destination::Mailbox(name) => {
-                    let id = self.find(&vhost_name, name).map(|mailbox| mailbox.id);
-                    self.place(id.as_slice(), message, now, out);
-                }
-                Destination::Exchange(name) => {
-                    let (vhost, exchange) = (vhost_name.clone(), name.clone());
-                    let keys = vec![Bytes::copy_from_slice(message.key())];
-                    self.burials.push(Burial { vhost, exchange, keys, message, dead: false });
-                }
-            }
-        }
-        Ok(Reply::Done)
-    }
-
-    pub(super) fn unbind(
-        &mut self,
-        from: ConnectionId,
-        bind: BindingOf,
-        now: Time,
-        out: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
-        let vhost_name = match self.check_binding(from, &bind, false) {
-            // What is not there is not bound.
-            Err(Refusal::NoSuchMailbox { .. } | Refusal::NoSuchExchange { .. }) => {
-                return Ok(Reply::Done);
-            }
-            checked => checked?,
-        };
-        let removed = self.vhost_mut(&vhost_name)?.exchanges.unbind(&bind)?;
-        self.write_removed(&vhost_name, removed, now, out);
-        Ok(Reply::Done)
-    }
-
-    fn check_binding(
-        &mut self,
-        from: ConnectionId,
-        bind: &BindingOf,
-        binds: bool,
-    ) -> Result<Name, Refusal> {
-        let (user, vhost) = self.whose(from)?;
-        let (kind, destination) = match &bind.destination {
-            Destination::Mailbox(name) => (Kind::Mailbox, name),
-            Destination::Exchange(name) => (Kind::Exchange, name),
-        };
-        if bind.source.is_empty() || (kind == Kind::Exchange && destination.is_empty()) {
-            return Err(Refusal::DefaultExchange);
-        }
-        self.access.check(&user, &vhost, Action::Write, kind, destination)?;
-        self.access.check(&user, &vhost, Action::Read, Kind::Exchange, &bind.source)?;
-        if kind == Kind::Mailbox {
-            match self.find(&vhost, destination) {
-                Some(mailbox) => check_reach(mailbox, from)?,
-                None => {
-                    return Err(Refusal::NoSuchMailbox { name: destination.clone(), vhost });
-                }
-            }
-        }
-        let exchanges = &self.vhost_mut(&vhost)?.exchanges;
-        let missing =
-            |name: &Name| Refusal::NoSuchExchange { name: name.clone(), vhost: vhost.clone() };
-        let source = exchanges.get(&bind.source).ok_or_else(|| missing(&bind.source))?;
-        let is_topic = source.is_topic();
-        if kind == Kind::Exchange {
-            exchanges.get(destination).ok_or_else(|| missing(destination))?;
-        }
-        if is_topic && binds {
-            self.access.check_topic(&user, &vhost, &bind.source, Action::Read, &bind.key)?;
-        }
-        Ok(vhost)
-    }
-
     /// After a policy came or went: every mailbox and exchange of the virtual host is looked at again.
     pub(super) fn apply_all_policies(&mut self, vhost_name: &Name, now: Time) {
         let Some(vhost) = self.vhosts.get(vhost_name) else { return };
@@ -516,18 +377,12 @@ impl Broker {
             drop(vhost.exchanges.restore_exchange(definition));
         }
     }
-
-    pub(super) fn restore_binding(&mut self, definition: BindingDefinition) {
-        if let Some(vhost) = self.vhosts.get_mut(&definition.vhost) {
-            drop(vhost.exchanges.restore_binding(definition));
-        }
-    }
 }
 
 /// The mailbox in which an exchange holds what it delays.
 const DELAY_PREFIX: &str = "amq.delayed.";
 
-fn delay_name(exchange: &str) -> String {
+pub(super) fn delay_name(exchange: &str) -> String {
     format!("{DELAY_PREFIX}{exchange}")
 }
 

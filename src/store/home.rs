@@ -2,7 +2,10 @@
 //!
 //! Every row carries a checksum over its key and value.
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableError,
+    TableHandle,
+};
 
 use super::chunk::{CHUNK_HEAD, key_of, salt, sealed, unsealed};
 use super::digest::Digest;
@@ -166,7 +169,7 @@ pub(super) fn two(key: &[u8], row: &[u8]) -> Option<(u64, u64)> {
     (row.len() == 16).then(|| (u64_at(row, 0), u64_at(row, 8)))
 }
 
-/// Calls `each` for every row; a table that was never written has none.
+/// Calls `each` for every row; a table that was never written has none. An error if rows are missing.
 pub(super) fn scan<K: redb::Key + 'static>(
     file: &Database,
     definition: TableDefinition<'_, K, &'static [u8]>,
@@ -178,9 +181,17 @@ pub(super) fn scan<K: redb::Key + 'static>(
         Err(TableError::TableDoesNotExist(_)) => return Ok(()),
         Err(error) => return Err(engine(error)),
     };
+    let mut count = 0;
     for row in table.iter().map_err(engine)? {
         let (key, value) = row.map_err(engine)?;
         each(key.value(), value.value())?;
+        count += 1;
+    }
+    // A damaged page can hide others; the table's root knows how many rows there are.
+    let len = table.len().map_err(engine)?;
+    if count != len {
+        let name = definition.name();
+        return Err(StoreError::Damaged(format!("table '{name}' has {count} rows and not {len}")));
     }
     Ok(())
 }

@@ -47,6 +47,9 @@ pub(super) struct Homer {
     pub(super) next_big: u64,
 }
 
+/// Mailbox and position of live messages whose records cannot be found.
+type Lost = Vec<(u64, u64)>;
+
 type Row<'t, K> = Table<'t, K, &'static [u8]>;
 
 /// The open transaction's tables and what gathers for them.
@@ -65,8 +68,7 @@ struct Round<'t> {
     placed: HashMap<(u64, u32), (u64, u32)>,
     /// Where big bodies went, by their first part.
     big_placed: HashMap<u64, BigPlace>,
-    /// Live messages whose records cannot be found.
-    lost: Vec<(u64, u64)>,
+    lost: Lost,
 }
 
 struct SharedChunk {
@@ -139,7 +141,7 @@ impl Homer {
         files: &Files,
         transaction: &WriteTransaction,
         snapshot: &Snapshot,
-    ) -> Result<(Vec<Built>, Vec<(u64, u64)>), StoreError> {
+    ) -> Result<(Vec<Built>, Lost), StoreError> {
         let mut survivors = Vec::new();
         for Sparse { mailbox, extent, .. } in &snapshot.sparse {
             survivors.push(survivors_of(files, *mailbox, extent)?);

@@ -35,6 +35,8 @@ pub(super) struct Mailbox {
     /// In order of their first position.
     pub(super) extents: VecDeque<Extent>,
     pub(super) touched: bool,
+    /// Some extents may overlap: a spilled message came to a hole between others.
+    tangled: bool,
     /// Extents in the middle that hold nothing any more.
     hollow: usize,
     /// Chunks without a live message, by key: home deletes them next.
@@ -54,6 +56,7 @@ impl Default for Mailbox {
             mark: 0,
             extents: VecDeque::new(),
             touched: false,
+            tangled: false,
             hollow: 0,
             spent: Vec::new(),
             shared: BTreeMap::new(),
@@ -70,8 +73,15 @@ impl Mailbox {
         self.extents
             .range(..upto)
             .rev()
-            .take_while(|extent| extent.first + u64::from(SPAN_MAX) > seq)
+            .take_while(|extent| self.reaches(extent, seq))
             .find(|extent| extent.has(seq))
+    }
+
+    /// Whether this extent, or one before it, may hold the position or what comes after it.
+    fn reaches(&self, extent: &Extent, seq: u64) -> bool {
+        // An extent of which nothing is left has no end worth the name.
+        let open = self.tangled || extent.count == 0;
+        if open { extent.first + u64::from(SPAN_MAX) > seq } else { extent.end() > seq }
     }
 
     pub(super) fn any_live(&self, first: u64, end: u64) -> bool {
@@ -91,9 +101,13 @@ impl Mailbox {
     pub(super) fn insert(&mut self, extent: Extent) {
         self.next = self.next.max(extent.end());
         if self.extents.back().is_none_or(|last| last.first < extent.first) {
+            self.tangled |= self.extents.back().is_some_and(|last| last.end() > extent.first);
             self.extents.push_back(extent);
         } else {
             let at = self.extents.partition_point(|other| other.first < extent.first);
+            let before = at.checked_sub(1).map_or(0, |before| self.extents[before].end());
+            let after = self.extents.get(at).map_or(u64::MAX, |after| after.first);
+            self.tangled |= before > extent.first || after < extent.end();
             self.extents.insert(at, extent);
         }
     }
@@ -102,10 +116,10 @@ impl Mailbox {
         let upto = self.extents.partition_point(|extent| extent.first < end);
         let mut gone = 0;
         for at in (0..upto).rev() {
-            let extent = &mut self.extents[at];
-            if extent.first + u64::from(SPAN_MAX) <= first {
+            if !self.reaches(&self.extents[at], first) {
                 break;
             }
+            let extent = &mut self.extents[at];
             let before = extent.count;
             gone += u64::from(extent.remove(first, end));
             if extent.count == 0 && before > 0 {
@@ -128,8 +142,11 @@ impl Mailbox {
             self.extents.retain(|extent| extent.count > 0);
             self.hollow = 0;
         }
-        if self.extents.is_empty() && self.extents.capacity() > 64 {
-            self.extents = VecDeque::new();
+        if self.extents.is_empty() {
+            self.tangled = false;
+            if self.extents.capacity() > 64 {
+                self.extents = VecDeque::new();
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 mod blob;
 mod builder;
 mod change;
+mod check;
 mod chunk;
 mod digest;
 mod directory;
@@ -42,6 +43,7 @@ use record::Forms;
 use recover::Recovery;
 use shared::{Committed, Files, Shared};
 
+pub use check::{Finding, Report, check, check_in, compact, compact_in};
 pub use directory::{Backend, Directory, Disk, Memory};
 pub use error::StoreError;
 pub use reader::Reader;
@@ -66,8 +68,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            journal_cache: 24 << 20,
-            home_cache: 24 << 20,
+            journal_cache: 12 << 20,
+            home_cache: 16 << 20,
             soft_cap: 16 << 20,
             hard_cap: 64 << 20,
             two_phase: false,
@@ -367,6 +369,10 @@ impl Store {
             commits: self.commits,
             home_rounds: progress.rounds,
         }
+    }
+
+    fn last_part(&self) -> u64 {
+        self.next_part - 1
     }
 
     /// An orderly stop: everything is in home, and said to be.

@@ -166,6 +166,7 @@ impl Workload {
     }
 
     /// The store's positions count on after a restart.
+    #[allow(dead_code, reason = "not every test restarts")]
     pub(crate) fn restarted(&mut self, recovered: &pillarbox::broker::Recovered) {
         for mailbox in &recovered.mailboxes {
             self.given.insert(mailbox.id.0, mailbox.next.0);

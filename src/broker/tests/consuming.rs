@@ -1,6 +1,7 @@
 //! Consumers, their turns and credit, and what becomes of deliveries.
 
 use super::house::*;
+use super::request::*;
 use crate::broker::*;
 
 const RETRY: Outcome = Outcome::Modified { delay_ms: None };

@@ -1,6 +1,7 @@
 //! Time to live, length, rejection and what dead letters say; delays.
 
 use super::house::*;
+use super::request::*;
 use crate::broker::*;
 
 const RETRY: Outcome = Outcome::Modified { delay_ms: None };
@@ -336,7 +337,7 @@ fn circle_without_a_rejection_ends() {
     let c = house.connect();
     let to = |key: &str| [(DLX, text("")), ("x-dead-letter-routing-key", text(key))];
     let ttl = ("x-message-ttl", int(10));
-    house.declare_with(c, "a", &[&to("b")[..], &[ttl.clone()]].concat());
+    house.declare_with(c, "a", &[&to("b")[..], std::slice::from_ref(&ttl)].concat());
     house.declare_with(c, "b", &[&to("a")[..], &[ttl]].concat());
     house.put(c, "a", &["1"]);
     house.wait(1_000);

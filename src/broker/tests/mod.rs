@@ -1,6 +1,7 @@
 //! The broker as a whole, at value level: commands in, effects out, a model of the store behind.
 
 mod consuming;
+mod disk;
 mod dying;
 mod house;
 mod paging;
@@ -9,4 +10,5 @@ mod policies;
 mod publishing;
 mod random;
 mod recovery;
+mod request;
 mod topology;

@@ -1,6 +1,7 @@
 //! Mailboxes much longer than what memory keeps of them.
 
 use super::house::*;
+use super::request::*;
 use crate::broker::*;
 
 fn names(range: std::ops::Range<u32>) -> Vec<String> {

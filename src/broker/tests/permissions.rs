@@ -1,6 +1,7 @@
 //! Each operation against configure, write and read patterns, by an oracle that is a table.
 
 use super::house::*;
+use super::request::*;
 use crate::broker::*;
 
 /// What an operation needs: an action on a name. The mailbox is `q`, exchanges are `x`, `y` and `t`.

@@ -1,6 +1,7 @@
 //! Policies and definitions by operators, applied to what is there.
 
 use super::house::*;
+use super::request::*;
 use crate::broker::*;
 
 fn undefine(kind: DefinitionKind, path: &[&str]) -> Request {
@@ -74,7 +75,7 @@ fn delivery_limit_below_zero_means_none() {
     let mut house = House::new();
     let c = house.connect();
     let quorum = ("x-queue-type", text("quorum"));
-    house.declare_with(c, "a", &[quorum.clone()]);
+    house.declare_with(c, "a", std::slice::from_ref(&quorum));
     house.declare_with(c, "a-none", &[quorum.clone(), ("x-delivery-limit", int(-1))]);
     house.declare_with(c, "a-five", &[quorum, ("x-delivery-limit", int(5))]);
     let limits = |house: &House| {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::house::*;
+use super::request::*;
 use crate::broker::*;
 
 #[test]

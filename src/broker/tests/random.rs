@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::house::*;
+use super::request::*;
 use crate::broker::*;
 
 const NAMES: [&str; 3] = ["plain", "ranked", "quorum"];

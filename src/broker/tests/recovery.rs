@@ -1,6 +1,8 @@
 //! What is there again after a crash or a stop.
 
+use super::disk::DiskMailbox;
 use super::house::*;
+use super::request::*;
 use crate::broker::*;
 
 fn consumed(house: &mut House, mailbox: &str) -> Vec<(String, bool)> {

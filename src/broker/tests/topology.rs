@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::house::*;
+use super::request::*;
 use crate::broker::*;
 
 fn passive(name: &str) -> Request {
