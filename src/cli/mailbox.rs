@@ -141,7 +141,7 @@ impl MailboxVerb {
                 show::rows(&rows, &columns, broker.json)
             }
             Verb::Show { name } => {
-                let rows = client.list(List::Mailboxes, &name).await?;
+                let rows = client.list(List::Mailboxes, "").await?;
                 match rows.iter().find(|row| row.get("name").and_then(Value::as_str) == Some(&name))
                 {
                     Some(row) => show::one(row, broker.json),

@@ -8,7 +8,10 @@ mod pull;
 mod push;
 mod serve;
 mod show;
+mod topology;
+mod user;
 mod value;
+mod watch;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -56,6 +59,15 @@ enum Verb {
     Mailbox(Box<To<mailbox::MailboxVerb>>),
     Push(Box<To<push::Push>>),
     Pull(Box<To<pull::Pull>>),
+    Exchange(Box<To<topology::ExchangeVerb>>),
+    /// Let messages of an exchange come to a mailbox
+    Bind(Box<To<topology::Bind>>),
+    /// Undo a binding
+    Unbind(Box<To<topology::Bind>>),
+    Consumer(Box<To<watch::ConsumerVerb>>),
+    Connection(Box<To<watch::ConnectionVerb>>),
+    User(Box<To<user::UserVerb>>),
+    Permission(Box<To<user::PermissionVerb>>),
     Bench(Box<To<bench::Bench>>),
     /// Print a script that completes commands in a shell
     #[command(
@@ -73,11 +85,18 @@ pub(crate) fn run() -> ExitCode {
         Verb::Mailbox(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Push(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Pull(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Exchange(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Bind(it) => it.broker.run(it.verb.run(true, &it.broker)),
+        Verb::Unbind(it) => it.broker.run(it.verb.run(false, &it.broker)),
+        Verb::Consumer(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Connection(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::User(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Permission(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Bench(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "pillarbox", &mut script);
-            io::stdout().write_all(&script).map_err(Failure::failed)
+            io::stdout().write_all(&script).map_err(|error| Failure::output(&error))
         }
     };
     match outcome {
@@ -140,5 +159,29 @@ impl From<client::Error> for Failure {
             _ => "",
         };
         Self { code, text: format!("{error}{hint}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A verb's argument with the name of a flag of every verb would change what that flag says.
+    #[test]
+    fn no_argument_hides_another() {
+        fn check(command: &clap::Command, above: &[String]) {
+            let own: Vec<String> =
+                command.get_arguments().map(|it| it.get_id().to_string()).collect();
+            for name in &own {
+                assert!(!above.contains(name), "{name} of {} stands twice", command.get_name());
+            }
+            let globals = command.get_arguments().filter(|it| it.is_global_set());
+            let globals: Vec<String> = globals.map(|it| it.get_id().to_string()).collect();
+            for verb in command.get_subcommands() {
+                check(verb, &[above, &globals].concat());
+            }
+        }
+        check(&Cli::command(), &[]);
+        Cli::command().debug_assert();
     }
 }

@@ -14,14 +14,17 @@ impl Open {
     pub(super) fn list(&mut self, id: u32, list: &wire::List<'_>, out: &mut Outbox) {
         let vhost = if list.vhost.is_empty() { self.vhost.clone() } else { Name::from(list.vhost) };
         let after = String::from_utf8_lossy(list.after);
-        let after = (!list.after.is_empty()).then(|| Name::from(&*after));
         let count = list.count.clamp(1, self.settings.list_count_max) as usize;
         let inspect = match list.what {
-            wire::List::MAILBOXES => Inspect::Mailboxes { vhost, after, count },
-            wire::List::CONSUMERS => Inspect::Consumers { vhost, mailbox: Name::from(list.name) },
+            wire::List::MAILBOXES => {
+                let after = (!after.is_empty()).then(|| Name::from(&*after));
+                Inspect::Mailboxes { vhost, after, count }
+            }
+            wire::List::CONSUMERS if !list.name.is_empty() => {
+                Inspect::Consumers { vhost, mailbox: list.name.into() }
+            }
             wire::List::CONNECTIONS => {
-                let after = after.and_then(|text| text.parse().ok()).map(ConnectionId);
-                Inspect::Connections { after, count }
+                Inspect::Connections { after: after.parse().ok().map(ConnectionId), count }
             }
             _ => {
                 let text = "this broker has no such list";
@@ -34,12 +37,12 @@ impl Open {
 
 /// Writes the rows that were found; `count` of them may not be all.
 pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox) {
-    let rows: Vec<Table> = match found {
-        Inspection::Mailboxes(views) => views.into_iter().map(mailbox).collect(),
-        Inspection::Consumers(views) => views.into_iter().map(consumer).collect(),
-        Inspection::Connections(views) => views.into_iter().map(connection).collect(),
+    let (rows, whole): (Vec<Table>, bool) = match found {
+        Inspection::Mailboxes(views) => (views.into_iter().map(mailbox).collect(), false),
+        Inspection::Consumers(views) => (views.into_iter().map(consumer).collect(), true),
+        Inspection::Connections(views) => (views.into_iter().map(connection).collect(), false),
     };
-    let flags = if rows.len() == count { FLAG_MORE } else { 0 };
+    let flags = if rows.len() == count && !whole { FLAG_MORE } else { 0 };
     let frame = FrameWriter::begin(Kind::Done, flags, id, &mut out.wire);
     out.wire.put_u32_le(rows.len() as u32);
     for row in rows {
@@ -49,50 +52,83 @@ pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox)
 }
 
 fn mailbox(view: MailboxView) -> Table {
-    let mut row = Table::new();
-    row.set("name", Value::text(&view.name));
-    row.set("ready", number(view.ready));
-    row.set("unsettled", number(view.unsettled));
-    row.set("consumers", number(view.consumers.into()));
-    row.set("durable", Value::Bool(view.durable));
-    row.set("kind", Value::text(view.kind));
-    row.set("ready_bytes", number(view.ready_bytes));
-    row.set("auto_delete", Value::Bool(view.auto_delete));
-    row.set("exclusive", Value::Bool(view.exclusive));
-    row.set("policy", view.policy.as_deref().map_or(Value::Void, Value::text));
-    row.set("oldest_ms", view.oldest.map_or(Value::Void, |time| number(time.0)));
-    row.set("arguments", Value::Table(view.arguments));
-    row
+    let counts = view.counts;
+    let mut row = Row::default();
+    row.text("name", &view.name);
+    row.text("kind", view.kind);
+    row.number("ready", view.ready);
+    row.number("ready_bytes", view.ready_bytes);
+    row.number("unsettled", view.unsettled);
+    row.number("consumers", view.consumers.into());
+    row.flag("durable", view.durable);
+    row.flag("auto_delete", view.auto_delete);
+    row.flag("exclusive", view.exclusive);
+    if let Some(policy) = &view.policy {
+        row.text("policy", policy);
+    }
+    if !view.arguments.is_empty() {
+        row.0.set("arguments", Value::Table(view.arguments));
+    }
+    if let Some(oldest) = view.oldest {
+        row.number("oldest_ms", oldest.0);
+    }
+    for (name, count) in [
+        ("published", counts.published),
+        ("delivered", counts.delivered),
+        ("redelivered", counts.redelivered),
+        ("settled", counts.settled),
+        ("expired", counts.expired),
+        ("dropped", counts.dropped),
+        ("dead_lettered", counts.dead_lettered),
+        ("purged", counts.purged),
+        ("damaged", counts.damaged),
+    ] {
+        row.number(name, count);
+    }
+    row.0
 }
 
 fn consumer(view: ConsumerView) -> Table {
-    let mut row = Table::new();
-    row.set("tag", Value::text(&view.tag));
-    row.set("connection", number(view.connection.0));
-    row.set("channel", number(view.channel.0.into()));
-    row.set("no_ack", Value::Bool(view.no_ack));
-    row.set("exclusive", Value::Bool(view.exclusive));
-    row.set("priority", Value::I32(view.priority));
-    row.set("prefetch", number(view.prefetch.into()));
-    row.set("unsettled", number(view.unsettled.into()));
-    row.set("arguments", Value::Table(view.arguments));
-    row
+    let mut row = Row::default();
+    row.text("name", &view.tag);
+    row.number("connection", view.connection.0);
+    row.number("channel", view.channel.0.into());
+    row.number("prefetch", view.prefetch.into());
+    row.number("unsettled", view.unsettled.into());
+    row.0.set("priority", Value::I32(view.priority));
+    row.flag("exclusive", view.exclusive);
+    row.flag("no_ack", view.no_ack);
+    row.0
 }
 
 fn connection(view: ConnectionView) -> Table {
-    let mut row = Table::new();
-    row.set("id", number(view.id.0));
-    row.set("user", Value::text(&view.user));
-    row.set("vhost", Value::text(&view.vhost));
-    row.set("protocol", Value::text(view.protocol));
-    row.set("peer", Value::text(&view.peer));
-    row.set("client_name", view.client_name.as_deref().map_or(Value::Void, Value::text));
-    row.set("channels", number(view.channels.into()));
-    row.set("consumers", number(view.consumers.into()));
-    row.set("unsettled", number(view.unsettled));
-    row
+    let mut row = Row::default();
+    row.number("id", view.id.0);
+    row.text("cursor", &view.id.0.to_string());
+    row.text("user", &view.user);
+    row.text("vhost", &view.vhost);
+    row.text("protocol", view.protocol);
+    row.text("peer", &view.peer);
+    row.text("name", view.client_name.as_deref().unwrap_or_default());
+    row.number("channels", view.channels.into());
+    row.number("consumers", view.consumers.into());
+    row.number("unsettled", view.unsettled);
+    row.0
 }
 
-fn number(n: u64) -> Value {
-    Value::I64(i64::try_from(n).unwrap_or(i64::MAX))
+#[derive(Default)]
+struct Row(Table);
+
+impl Row {
+    fn text(&mut self, name: &str, text: &str) {
+        self.0.set(name, Value::text(text));
+    }
+
+    fn number(&mut self, name: &str, number: u64) {
+        self.0.set(name, Value::I64(i64::try_from(number).unwrap_or(i64::MAX)));
+    }
+
+    fn flag(&mut self, name: &str, yes: bool) {
+        self.0.set(name, Value::Bool(yes));
+    }
 }

@@ -1,6 +1,7 @@
 //! What an operator can set of the native protocol, and how far a client may go.
 
 use super::login::Token;
+use crate::broker::inspect::SLICE_MAX;
 
 /// Limits and habits of native sessions.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ impl Default for Settings {
             pull_bytes_max: 4 << 20,
             delivery_frame_size: 256 << 10,
             settle_count_max: 1 << 20,
-            list_count_max: 1000,
+            list_count_max: SLICE_MAX as u32,
             token: None,
         }
     }
