@@ -1,5 +1,6 @@
 # Sourced by each `run`: installs packages into the folder's own work directory, once per change of its list.
 set -euo pipefail
+shopt -s inherit_errexit
 export NPM_CONFIG_FUND=false NPM_CONFIG_AUDIT=false NPM_CONFIG_UPDATE_NOTIFIER=false
 export CARGO_TARGET_DIR="$INTEROP_WORK/target"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -68,7 +69,7 @@ debian_source() {
             -o Dir::State::Lists="$lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
             -o APT::Sandbox::User=root --quiet)
         "${apt[@]}" update >&2
-        (cd "$archives" && "${apt[@]}" source --download-only "$1=$2" >&2)
+        (cd "$archives" && "${apt[@]}" source --download-only --tar-only "$1=$2" >&2)
     fi
     unpack "$archives"/*.orig.tar.*
 }
