@@ -15,6 +15,10 @@ fn in_memory() -> Config {
     let mut config = Config::default();
     config.store.in_memory = true;
     config.listen.amqp = Address::local(0);
+    // The ports of the others are the same for all tests.
+    config.listen.stomp = Address::Off;
+    config.listen.http = Address::Off;
+    config.listen.native = Address::Off;
     config
 }
 

@@ -1,0 +1,120 @@
+//! The client library and a whole broker, over a socket.
+
+use std::time::Duration;
+
+use pillarbox::client::{Client, Connect, Error, Mailbox, NewMessage, Outcome, Proof, Subscribe};
+use pillarbox::config::{Address, Config};
+use pillarbox::server::{Protocol, Server};
+use pillarbox_native::Code;
+
+async fn broker() -> (Server, Client) {
+    let mut config = Config::default();
+    config.store.in_memory = true;
+    config.listen.amqp = Address::Off;
+    config.listen.stomp = Address::Off;
+    config.listen.http = Address::Off;
+    config.listen.native = Address::local(0);
+    let server = Server::start(config).await.unwrap();
+    let client = Client::connect(&connect(&server)).await.unwrap();
+    (server, client)
+}
+
+fn connect(server: &Server) -> Connect {
+    let address = server.address(Protocol::Native).unwrap().to_string();
+    Connect { address, ..Connect::default() }
+}
+
+#[tokio::test]
+async fn messages_come_out_as_they_went_in() {
+    let (_server, client) = broker().await;
+    client.declare(&Mailbox::durable("jobs")).await.unwrap();
+    // Seeds, case 19: bodies with anything in them.
+    let bodies = [b"it's".to_vec(), b"a\0b".to_vec(), Vec::new(), vec![7; 1 << 20]];
+    for body in &bodies {
+        let message =
+            NewMessage::new(body.clone()).header("n", "1").with(|it| it.priority = Some(3));
+        client.push("jobs", message).await.unwrap();
+    }
+    let pulled = client.pull("jobs", 10, Duration::ZERO).await.unwrap();
+    let found: Vec<_> = pulled.deliveries.iter().map(|it| it.body().to_vec()).collect();
+    assert_eq!(found, bodies);
+    for delivery in &pulled.deliveries {
+        assert_eq!(delivery.text_headers()["n"], "1");
+        assert_eq!(delivery.properties().priority, Some(3));
+    }
+    client.settle(&pulled.deliveries, Outcome::Accepted).await.unwrap();
+    let twice = client.settle(&pulled.deliveries[..1], Outcome::Accepted).await;
+    assert_eq!(twice.unwrap_err().code(), Some(Code::NotFound));
+    assert_eq!(client.find("jobs").await.unwrap().ready, 0);
+}
+
+#[tokio::test]
+async fn a_subscription_gets_everything_in_order() {
+    let (_server, client) = broker().await;
+    client.declare(&Mailbox::durable("jobs")).await.unwrap();
+    let subscribe = Subscribe { credit: 10, ..Subscribe::default() };
+    let mut jobs = client.subscribe("jobs", &subscribe).await.unwrap();
+    let messages: Vec<NewMessage> = (0..1000).map(|n: u32| n.to_string().into()).collect();
+    let pushed = client.push_batch("jobs", &messages).await.unwrap();
+    assert_eq!((pushed.taken, pushed.refused.len()), (1000, 0));
+    for expected in 0..1000 {
+        let job = jobs.next().await.unwrap().unwrap();
+        assert_eq!(job.body(), expected.to_string().as_bytes());
+        client.settle_later([&job], Outcome::Accepted).unwrap();
+    }
+    jobs.end().await.unwrap();
+    client.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn dropping_a_subscription_returns_what_it_held() {
+    let (_server, client) = broker().await;
+    client.declare(&Mailbox::durable("jobs")).await.unwrap();
+    client.push("jobs", "one").await.unwrap();
+    let mut jobs = client.subscribe("jobs", &Subscribe::default()).await.unwrap();
+    jobs.next().await.unwrap().unwrap();
+    drop(jobs);
+    let pulled = client.pull("jobs", 1, Duration::from_secs(5)).await.unwrap();
+    assert!(pulled.deliveries[0].redelivered);
+}
+
+/// Seeds, case 22: a reply may be faster than whoever waits for it.
+#[tokio::test]
+async fn requests_are_answered() {
+    let (server, client) = broker().await;
+    client.declare(&Mailbox::durable("double")).await.unwrap();
+    let worker = Client::connect(&connect(&server)).await.unwrap();
+    let mut requests = worker.subscribe("double", &Subscribe::default()).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok(Some(request)) = requests.next().await {
+            let number: u32 = std::str::from_utf8(request.body()).unwrap().parse().unwrap();
+            worker.reply(&request, (number * 2).to_string()).await.unwrap();
+            worker.settle_later([&request], Outcome::Accepted).unwrap();
+        }
+    });
+    for number in 0..50u32 {
+        let patience = Duration::from_secs(5);
+        let reply = client.request("double", number.to_string(), patience).await.unwrap();
+        assert_eq!(reply.body(), (number * 2).to_string().as_bytes());
+    }
+    client.declare(&Mailbox::durable("nobody")).await.unwrap();
+    let silent = client.request("nobody", "x", Duration::from_millis(50)).await;
+    assert!(matches!(silent, Err(Error::Timeout)));
+}
+
+#[tokio::test]
+async fn errors_say_what_is_wrong() {
+    let (server, client) = broker().await;
+    let missing = client.push("none", "x").await.unwrap_err();
+    assert_eq!(missing.code(), Some(Code::NotFound));
+    let wrong = Connect { proof: Proof::Password("wrong".into()), ..connect(&server) };
+    assert!(matches!(Client::connect(&wrong).await, Err(Error::Login(_))));
+    client.declare(&Mailbox::durable("jobs")).await.unwrap();
+    let mut jobs = client.subscribe("jobs", &Subscribe::default()).await.unwrap();
+    server.stop().await.unwrap();
+    assert!(jobs.next().await.is_err());
+    assert!(client.push("jobs", "x").await.is_err());
+    let nowhere = Connect { address: "127.0.0.1:1".into(), ..Connect::default() };
+    let gone = Client::connect(&nowhere).await.err().unwrap().to_string();
+    assert!(gone.contains("`pillarbox serve`"), "{gone}");
+}
