@@ -510,15 +510,12 @@ impl Session for AmqpSession {
 
     fn verified(&mut self, accepted: bool, now: Time, out: &mut Outbox) {
         let before = out.wire.len();
-        match &mut self.state {
-            State::Login(login) => {
-                match (accepted, std::mem::replace(&mut login.step, LoginStep::VerifyNobody)) {
-                    (true, LoginStep::Verify(credential)) => self.admit(&credential, now, out),
-                    _ => self.refuse(now, out),
-                }
-                self.resume(now, out);
+        if let State::Login(login) = &mut self.state {
+            match (accepted, std::mem::replace(&mut login.step, LoginStep::VerifyNobody)) {
+                (true, LoginStep::Verify(credential)) => self.admit(&credential, now, out),
+                _ => self.refuse(now, out),
             }
-            _ => {}
+            self.resume(now, out);
         }
         self.settle_beats(out.wire.len() > before, now);
     }
