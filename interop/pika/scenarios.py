@@ -447,36 +447,6 @@ def quorum_queue(connection):
     channel.queue_delete(queue)
 
 
-def stream(connection):
-    queue = unique("stream")
-    channel = connection.channel()
-    channel.confirm_delivery()
-    channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "stream"})
-    for number in range(5):
-        channel.basic_publish("", queue, b"%d" % number, PERSISTENT)
-
-    def read(offset, count):
-        reader = connection.channel()
-        reader.basic_qos(prefetch_count=10)
-        found = []
-        reader.basic_consume(
-            queue,
-            lambda _, __, properties, body: found.append((properties.headers["x-stream-offset"], body)),
-            arguments={"x-stream-offset": offset},
-        )
-        deadline = time.monotonic() + 5
-        while len(found) < count and time.monotonic() < deadline:
-            connection.process_data_events(0.1)
-        reader.close()
-        return found
-
-    everything = [(number, b"%d" % number) for number in range(5)]
-    expect(read("first", 5), everything)
-    expect(read("first", 5), everything)
-    expect(read(3, 2), everything[3:])
-    channel.queue_delete(queue)
-
-
 def restart(_):
     """Durable things and persistent messages outlive the broker, killed or stopped; transient ones do not."""
     with own_broker() as broker:
@@ -520,7 +490,6 @@ SCENARIOS = {
     "bound and alternate exchanges": bound_exchanges,
     "consumer cancelled by broker": cancelled_by_broker,
     "quorum queue": quorum_queue,
-    "stream": stream,
 }
 
 
