@@ -22,6 +22,7 @@ async fn server() -> Server {
     let anywhere = Address::At(([127, 0, 0, 1], 0).into());
     (config.listen.amqp, config.listen.stomp, config.listen.http) =
         (Address::Off, anywhere, anywhere);
+    config.listen.native = Address::Off;
     Server::start(config).await.expect("the server starts")
 }
 
