@@ -24,9 +24,13 @@ fuzz TARGET="amqp_frames" SECONDS="60":
 crash SEEDS="2000":
     CRASH_SEEDS={{SEEDS}} cargo test --release --test crash -- --nocapture
 
-# kill -9 of the real binary under load: so many rounds.
+# kill -9 of the real binary under load: so many rounds. `just interop kill` does it with other people's clients.
 kill ROUNDS="30":
-    KILL_ROUNDS={{ROUNDS}} interop/run kill
+    KILL_ROUNDS={{ROUNDS}} cargo test --release --test kill -- --nocapture
+
+# Bugs on purpose: the kill harness must catch each.
+planted:
+    cargo test --features planted --test planted -- --nocapture
 
 bench NAME="core":
     cargo bench --bench {{NAME}}

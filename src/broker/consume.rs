@@ -156,6 +156,8 @@ impl Broker {
         let mut unknown = false;
         let mut settled = 0;
         for run in &settle.deliveries {
+            #[cfg(feature = "planted")]
+            let start = out.len();
             let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&run.mailbox) else { continue };
             for seq in positions(run) {
@@ -164,6 +166,10 @@ impl Broker {
                     None => unknown = true,
                 }
             }
+            #[cfg(feature = "planted")]
+            if self.settings.plant == Some(super::Plant::AckWrongMailbox) {
+                self.misdirect(run.mailbox, &mut out[start..]);
+            }
             if self.dirty.last() != Some(&run.mailbox) {
                 self.dirty.push(run.mailbox);
             }
@@ -171,6 +177,21 @@ impl Broker {
         self.give_credit(from, settle.channel, settled);
         if unknown {
             self.refuse(from, settle.channel, Cause::Settle, Refusal::UnknownDelivery, out);
+        }
+    }
+
+    /// What the store is told of one mailbox goes to its neighbour.
+    #[cfg(feature = "planted")]
+    fn misdirect(&self, from: MailboxId, out: &mut [Effect]) {
+        let mut ids = self.mailboxes.keys();
+        let neighbour = ids.clone().find(|id| **id > from).or_else(|| ids.next());
+        for effect in out {
+            if let Effect::Write(super::Write::Remove { mailbox, .. }) = effect
+                && *mailbox == from
+                && let Some(neighbour) = neighbour
+            {
+                *mailbox = *neighbour;
+            }
         }
     }
 

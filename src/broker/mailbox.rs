@@ -193,7 +193,10 @@ impl Mailbox {
         }
         let mut entry = self.lanes[lane].take()?;
         self.forget_ready(&entry, turn);
-        entry.rest.redelivered |= self.mark.was_seen(entry.seq);
+        let seen = self.mark.was_seen(entry.seq);
+        #[cfg(feature = "planted")]
+        let seen = seen && turn.settings.plant != Some(super::Plant::LostRedelivered);
+        entry.rest.redelivered |= seen;
         self.mark.delivered(entry.seq);
         Some(entry)
     }
@@ -287,10 +290,15 @@ impl Mailbox {
         *turn.memory += entry.message.size() as u64;
         if deliver_at > turn.now {
             entry.rest.deliver_at = deliver_at;
-            self.hide(entry, turn);
-        } else {
-            self.make_ready(entry);
+            return self.hide(entry, turn);
         }
+        #[cfg(feature = "planted")]
+        if turn.settings.plant == Some(super::Plant::ReorderOnRequeue) {
+            self.ready += 1;
+            self.ready_bytes += entry.body_size();
+            return self.lanes[0].append(entry);
+        }
+        self.make_ready(entry);
     }
 
     /// Nobody sees it until it is due.

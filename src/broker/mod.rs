@@ -52,6 +52,8 @@ pub use message::*;
 pub use name::{Name, Time};
 pub use neutral::NEUTRAL;
 pub use refusal::{Action, Kind, Refusal};
+#[cfg(feature = "planted")]
+pub use settings::Plant;
 pub use settings::Settings;
 pub use value::{Table, TableKey, Value};
 

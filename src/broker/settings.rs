@@ -14,6 +14,19 @@ pub struct Settings {
     pub memory_max: u64,
     /// Failed attempts before a message is dead-lettered, for mailboxes of type quorum.
     pub delivery_limit: u32,
+    /// A bug to have, so that the tests can show that they would find it.
+    #[cfg(feature = "planted")]
+    pub plant: Option<Plant>,
+}
+
+/// Bugs that the kill harness must catch.
+#[cfg(feature = "planted")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    ConfirmBeforeSync,
+    LostRedelivered,
+    ReorderOnRequeue,
+    AckWrongMailbox,
 }
 
 impl Default for Settings {
@@ -26,6 +39,8 @@ impl Default for Settings {
             hot_bytes: 1 << 20,
             memory_max: 1 << 30,
             delivery_limit: 20,
+            #[cfg(feature = "planted")]
+            plant: None,
         }
     }
 }

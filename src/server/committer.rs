@@ -26,19 +26,38 @@ pub(super) struct Job {
     pub(super) now: Time,
 }
 
-/// Runs until the sender of jobs is dropped, then closes the store.
-/// `reader` is the thread that reads from the store; it has ended or is about to.
-pub(super) fn start(
-    mut store: Store,
-    jobs: Receiver<Job>,
-    notices: UnboundedSender<Notice>,
-    stopping: Arc<AtomicBool>,
-    reader: JoinHandle<()>,
-) -> std::io::Result<JoinHandle<()>> {
-    let work = move || {
+pub(super) struct Committer {
+    pub(super) store: Store,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) notices: UnboundedSender<Notice>,
+    pub(super) stopping: Arc<AtomicBool>,
+    /// Reads from the store; when the jobs end it has ended or is about to.
+    pub(super) reader: JoinHandle<()>,
+    /// The planted bug: says that a batch is durable before it is.
+    #[cfg(feature = "planted")]
+    pub(super) early: bool,
+}
+
+impl Committer {
+    pub(super) fn start(self) -> std::io::Result<JoinHandle<()>> {
+        let work = || self.work();
+        thread::Builder::new()
+            .name("committer".into())
+            .spawn(|| fatal::or_abort("the committer", work))
+    }
+
+    /// Runs until the sender of jobs is dropped, then closes the store.
+    fn work(self) {
+        let Self { mut store, jobs, notices, stopping, reader, .. } = self;
         for job in jobs {
             let say = |full| drop(notices.send(Notice::DiskFull(full)));
             let Job { epoch, mut writes, now } = job;
+            #[cfg(feature = "planted")]
+            if self.early {
+                drop(notices.send(Notice::Committed { epoch, spare: Vec::new() }));
+                // Kills shall land in between.
+                thread::sleep(Duration::from_millis(50));
+            }
             let mut patience = Patience { stopping: &stopping, wait: RETRY_FIRST, attempts: 0 };
             let committed = patience.insist(
                 &mut store,
@@ -51,14 +70,17 @@ pub(super) fn start(
                 // Nothing is said from here on: what was not confirmed stays so.
                 fatal::exit(&format!("the store cannot make messages durable: {error}"));
             }
+            #[cfg(feature = "planted")]
+            if self.early {
+                continue;
+            }
             // Dropped here rather than by the broker, which has better things to do.
             writes.clear();
             drop(notices.send(Notice::Committed { epoch, spare: writes }));
         }
         let _ = reader.join();
         drop(notices.send(Notice::StoreClosed(store.close())));
-    };
-    thread::Builder::new().name("committer".into()).spawn(|| fatal::or_abort("the committer", work))
+    }
 }
 
 /// How long to insist on a batch that a full disk refuses.

@@ -48,6 +48,8 @@ use self::connection::{House, Limits};
 use self::listener::{Door, Listener, Sessions};
 use self::notice::Notice;
 use self::password::Verifier;
+#[cfg(feature = "planted")]
+use crate::broker::Plant;
 use crate::broker::{Broker, NEUTRAL, Recovered, SERVER, Settings, WireForm};
 use crate::config::{Address, ByteSize, Config, Identity, Period, Share};
 use crate::sessions::amqp::{self, AMQP};
@@ -94,6 +96,9 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
     #[error("the machine gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
+    #[cfg(feature = "planted")]
+    #[error("PILLARBOX_PLANT = '{0}' names no bug")]
+    NoSuchPlant(String),
 }
 
 impl Server {
@@ -105,6 +110,8 @@ impl Server {
 
         let clock = Clock::start();
         let settings = broker_settings(&config)?;
+        #[cfg(feature = "planted")]
+        let early = settings.plant == Some(Plant::ConfirmBeforeSync);
         let mut effects = Vec::new();
         let mut broker = Broker::open(recovered, settings, clock.now(), &mut effects);
         if let Some(user) = first_user {
@@ -117,7 +124,16 @@ impl Server {
         let (requests, intake) = intake::lanes();
         let stopping = Arc::new(AtomicBool::new(false));
         let reader = reader::start(store.reader(), fetches_intake, notices.clone())?;
-        committer::start(store, jobs_intake, notices.clone(), stopping.clone(), reader)?;
+        let committer = committer::Committer {
+            store,
+            jobs: jobs_intake,
+            notices: notices.clone(),
+            stopping: stopping.clone(),
+            reader,
+            #[cfg(feature = "planted")]
+            early,
+        };
+        committer.start()?;
         let task = BrokerTask::new(broker_task::Parts {
             broker,
             effects,
@@ -224,8 +240,23 @@ fn broker_settings(config: &Config) -> Result<Settings, StartError> {
         window_bytes: config.limits.window_bytes.0,
         window_deliveries: config.limits.window_deliveries,
         memory_max: config.memory.messages_max.0,
+        #[cfg(feature = "planted")]
+        plant: planted()?,
         ..Settings::default()
     })
+}
+
+/// The bug that the environment asks for.
+#[cfg(feature = "planted")]
+fn planted() -> Result<Option<Plant>, StartError> {
+    match std::env::var("PILLARBOX_PLANT").as_deref() {
+        Err(_) => Ok(None),
+        Ok("confirm-before-sync") => Ok(Some(Plant::ConfirmBeforeSync)),
+        Ok("lost-redelivered") => Ok(Some(Plant::LostRedelivered)),
+        Ok("reorder-on-requeue") => Ok(Some(Plant::ReorderOnRequeue)),
+        Ok("ack-wrong-mailbox") => Ok(Some(Plant::AckWrongMailbox)),
+        Ok(other) => Err(StartError::NoSuchPlant(other.into())),
+    }
 }
 
 fn amqp_settings(config: &Config) -> amqp::Settings {
