@@ -97,7 +97,7 @@ fn a_data_directory_belongs_to_one_broker() {
 
 #[rstest]
 #[case(&[], 2, "Usage: pillarbox")]
-#[case(&["serv"], 2, "a similar subcommand exists: 'serve'")]
+#[case(&["surve"], 2, "a similar subcommand exists: 'serve'")]
 #[case(&["serve", "--amqp-listen", "5672"], 2, "--amqp-listen: listen.amqp = \"5672\": the value is not ADDR:PORT")]
 #[case(&["serve", "--config", "/no/such/file"], 2, "cannot read /no/such/file")]
 #[case(&["serve", "--log", "loud=very"], 2, "'loud=very' is not a log level")]
