@@ -16,13 +16,14 @@ test:
 interop *NAMES:
     interop/run {{NAMES}}
 
-# A fuzz target for so many seconds (`just fuzz amqp_session 60`).
+# A fuzz target for so many seconds (`just fuzz amqp_session 60`); needs `cargo install cargo-fuzz`.
 fuzz TARGET="amqp_frames" SECONDS="60":
-    RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --target-dir target/fuzz {{TARGET}} -- -max_total_time={{SECONDS}} \
+        -max_len=4096 -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=64
 
 # Power loss on a disk that forgets: so many seeds.
 crash SEEDS="2000":
-    CRASH_SEEDS={{SEEDS}} cargo test --release --test crash -- --nocapture
+    CRASH_SEEDS={{SEEDS}} cargo test --profile ci --test crash -- --nocapture
 
 # kill -9 of the real binary under load: so many rounds. `just interop kill` does it with other people's clients.
 kill ROUNDS="30":

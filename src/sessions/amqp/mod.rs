@@ -165,13 +165,20 @@ impl AmqpSession {
                     let (line, size_max) = (&open.line, self.settings.message_size_max);
                     let (end, broken) = whole::extent(input, line.frame_max, size_max);
                     let read = input.split_to(end).freeze();
-                    match open.read(&read, now, out) {
+                    let mut at = 0;
+                    match open.read(&read, &mut at, now, out) {
                         Ok(Flow::On) => match broken {
                             None => return,
                             Some(error) => self.break_off(error, now, out),
                         },
                         Ok(Flow::Leave) => self.leave(now, out),
-                        Err(fault) => self.fail(&fault, now, out),
+                        Err(fault) => {
+                            // The client may have said goodbye behind its fault.
+                            let mut rest = BytesMut::from(&read[at..]);
+                            rest.unsplit(input.split());
+                            *input = rest;
+                            self.fail(&fault, now, out);
+                        }
                     }
                 }
                 State::Closing { frame_max } => match next_frame(input, *frame_max) {

@@ -62,13 +62,13 @@ impl Open {
     pub(super) fn read(
         &mut self,
         read: &Bytes,
+        at: &mut usize,
         now: Time,
         out: &mut Outbox,
     ) -> Result<Flow, Fault> {
         let frame_max = self.line.frame_max;
-        let mut at = 0;
-        while let Ok(Some(frame)) = next_frame(&read[at..], frame_max) {
-            at += frame.wire_len();
+        while let Ok(Some(frame)) = next_frame(&read[*at..], frame_max) {
+            *at += frame.wire_len();
             let done = match (frame.channel, frame.kind) {
                 (0, _) => match self.connection_frame(&frame, out)? {
                     Flow::On => continue,
@@ -78,8 +78,8 @@ impl Open {
                     return Err(Fault::unexpected_frame("heartbeat on a channel", (0, 0)));
                 }
                 (_, FrameKind::Method) if is_publish(frame.payload) => {
-                    let whole = Whole::find(&frame, &read[at..], frame_max);
-                    at += whole.as_ref().map_or(0, |whole| whole.len);
+                    let whole = Whole::find(&frame, &read[*at..], frame_max);
+                    *at += whole.as_ref().map_or(0, |whole| whole.len);
                     match (self.slots.get_mut(usize::from(frame.channel)), whole) {
                         (Some(Slot::Open(channel)), Some(whole)) if !channel.ended => {
                             channel.publish_whole(&whole, read, now, &mut self.line, out)

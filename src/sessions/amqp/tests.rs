@@ -274,6 +274,22 @@ fn fault_waits_for_earlier_answers() {
 }
 
 #[test]
+fn goodbye_behind_a_fault_is_heard() {
+    let mut wire = BytesMut::new();
+    Method::TxSelect.encode(7, &mut wire);
+    let close = Method::ConnectionClose {
+        reply_code: 200,
+        reply_text: ShortString::new(),
+        class_id: 0,
+        method_id: 0,
+    };
+    close.encode(0, &mut wire);
+    let out = Talk::open().bytes(&wire);
+    assert_eq!(said(&out), ["connection.close", "connection.close-ok"]);
+    assert!(out.close);
+}
+
+#[test]
 fn confirms_of_one_batch_are_one_frame() {
     let mut talk = Talk::open();
     talk.say(1, &[Method::ConfirmSelect { nowait: true }]);
