@@ -93,6 +93,13 @@ fn a_data_directory_belongs_to_one_broker() {
     let text = String::from_utf8_lossy(&checked.stdout);
     assert!(text.ends_with("everything is in order\n"), "{text}");
     assert_eq!(checked.status.code(), Some(0));
+    let compacted = pillarbox(&["check", "--compact", "--data-dir", path]).output().unwrap();
+    let text = String::from_utf8_lossy(&compacted.stdout);
+    assert!(text.contains("bytes on the disk before"), "{text}");
+    assert_eq!(compacted.status.code(), Some(0));
+    let fourth = Broker::start(directory.path());
+    fourth.signal("TERM");
+    assert_eq!(fourth.wait(), Some(0));
 }
 
 #[rstest]
