@@ -116,7 +116,7 @@ fn frames() -> Vec<Case> {
             "A34",
             Channel,
             lines(&["0 connection.close code=200", "1 basic.publish key=q"]),
-            "0 connection.close-ok!",
+            "0 connection.close-ok",
         ),
     ]);
     let whole = encode("1 queue.declare queue=q arguments={x-expires=60000}");

@@ -60,7 +60,7 @@ pub struct AmqpSession {
 }
 
 /// ```text
-/// Header -> Start -> Login -> Tune -> Vhost -> Opening -> Open -> Leaving -> Over
+/// Header -> Start -> Login -> Tune -> Vhost -> Opening -> Open -> Leaving -> Left -> Over
 ///   Login --refused--> Refused (silent) -> Over
 ///   any --fault--> Closing --close-ok--> Over
 ///   any --broken frame--> Over
@@ -75,8 +75,12 @@ enum State {
     /// The broker opens the connection; input waits.
     Opening(Box<Opening>),
     Open(Box<Open>),
-    /// The client closed; close-ok when the broker has put everything away.
-    Leaving,
+    /// The client closed, perhaps more than once; close-ok when the broker has put everything away.
+    Leaving {
+        goodbyes: u32,
+    },
+    /// Said close-ok. The client closes the socket; until then a repeated goodbye is answered too, as RabbitMQ does.
+    Left,
     /// This side closed; everything but close and close-ok is thrown away.
     Closing {
         frame_max: u32,
@@ -171,39 +175,41 @@ impl AmqpSession {
                             None => return,
                             Some(error) => self.break_off(error, now, out),
                         },
-                        Ok(Flow::Leave) => self.leave(now, out),
+                        Ok(Flow::Leave) => {
+                            give_back(&read[at..], input);
+                            self.leave(now, out);
+                        }
                         Err(fault) => {
                             // The client may have said goodbye behind its fault.
-                            let mut rest = BytesMut::from(&read[at..]);
-                            rest.unsplit(input.split());
-                            *input = rest;
+                            give_back(&read[at..], input);
                             self.fail(&fault, now, out);
                         }
                     }
                 }
-                State::Closing { frame_max } => match next_frame(input, *frame_max) {
+                State::Closing { frame_max } => match last_words(input, *frame_max) {
                     Ok(None) => return,
-                    Ok(Some(frame)) => {
-                        let len = frame.wire_len();
-                        let said = match frame {
-                            RawFrame { kind: FrameKind::Method, channel: 0, payload } => {
-                                Method::decode(payload).ok()
-                            }
-                            _ => None,
-                        };
-                        let _ = input.split_to(len);
-                        match said {
-                            Some(Method::ConnectionClose { .. }) => {
-                                Method::ConnectionCloseOk.encode(0, &mut out.wire);
-                                self.finish(out);
-                            }
-                            Some(Method::ConnectionCloseOk) => self.finish(out),
-                            _ => {}
-                        }
+                    Ok(Some(Some(Method::ConnectionClose { .. }))) => {
+                        Method::ConnectionCloseOk.encode(0, &mut out.wire);
+                        self.finish(out);
                     }
+                    Ok(Some(Some(Method::ConnectionCloseOk))) | Err(_) => self.finish(out),
+                    Ok(Some(_)) => {}
+                },
+                State::Leaving { goodbyes } => match last_words(input, self.settings.frame_max) {
+                    Ok(None) => return,
+                    Ok(Some(Some(Method::ConnectionClose { .. }))) => *goodbyes += 1,
+                    Ok(Some(_)) => {}
+                    Err(_) => input.clear(),
+                },
+                State::Left => match last_words(input, self.settings.frame_max) {
+                    Ok(None) => return,
+                    Ok(Some(Some(Method::ConnectionClose { .. }))) => {
+                        Method::ConnectionCloseOk.encode(0, &mut out.wire);
+                    }
+                    Ok(Some(_)) => {}
                     Err(_) => self.finish(out),
                 },
-                State::Leaving | State::Refused | State::Over => {
+                State::Refused | State::Over => {
                     input.clear();
                     return;
                 }
@@ -363,7 +369,7 @@ impl AmqpSession {
     /// The client closes. What it held is put away before it hears that it is closed.
     fn leave(&mut self, now: Time, out: &mut Outbox) {
         out.commands.push(Command::Close(Some(CLOSE_TICKET)));
-        self.state = State::Leaving;
+        self.state = State::Leaving { goodbyes: 1 };
         self.deadline = Some(now.plus_ms(self.settings.closing_timeout_ms));
     }
 
@@ -458,9 +464,12 @@ impl Session for AmqpSession {
                 self.resume(now, out);
             }
             (State::Opening(opening), Event::Blocked(reason)) => opening.blocked = reason,
-            (State::Leaving, Event::Closed(CLOSE_TICKET)) => {
-                Method::ConnectionCloseOk.encode(0, &mut out.wire);
-                self.finish(out);
+            (State::Leaving { goodbyes }, Event::Closed(CLOSE_TICKET)) => {
+                for _ in 0..*goodbyes {
+                    Method::ConnectionCloseOk.encode(0, &mut out.wire);
+                }
+                self.state = State::Left;
+                self.deadline = Some(now.plus_ms(self.settings.goodbye_ms));
             }
             (
                 State::Start
@@ -484,8 +493,8 @@ impl Session for AmqpSession {
         self.begin(now);
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             match &self.state {
-                State::Leaving => Method::ConnectionCloseOk.encode(0, &mut out.wire),
-                State::Refused | State::Over => {}
+                State::Leaving { .. } => Method::ConnectionCloseOk.encode(0, &mut out.wire),
+                State::Left | State::Refused | State::Over => {}
                 State::Closing { .. } => out.remarks.push("no close-ok in time".into()),
                 _ => out.remarks.push("no connection.open in time".into()),
             }
@@ -543,8 +552,8 @@ impl State {
             Self::Tune(_) => "tuning",
             Self::Vhost(..) | Self::Opening(_) => "opening",
             Self::Open(_) => "running",
-            Self::Leaving | Self::Closing { .. } => "closing",
-            Self::Over => "closed",
+            Self::Leaving { .. } | Self::Closing { .. } => "closing",
+            Self::Left | Self::Over => "closed",
         }
     }
 
@@ -557,6 +566,25 @@ impl State {
     fn beats(&self) -> bool {
         matches!(self, Self::Vhost(..) | Self::Opening(_) | Self::Open(_))
     }
+}
+
+/// Takes one frame of a conversation that ends: the method on channel 0, if it is one.
+fn last_words(input: &mut BytesMut, frame_max: u32) -> Result<Option<Option<Method>>, FrameError> {
+    let Some(frame) = next_frame(input, frame_max)? else { return Ok(None) };
+    let method = match frame {
+        RawFrame { kind: FrameKind::Method, channel: 0, payload } => Method::decode(payload).ok(),
+        _ => None,
+    };
+    let len = frame.wire_len();
+    let _ = input.split_to(len);
+    Ok(Some(method))
+}
+
+/// What was taken from the front of the input and not read.
+fn give_back(rest: &[u8], input: &mut BytesMut) {
+    let mut whole = BytesMut::from(rest);
+    whole.unsplit(input.split());
+    *input = whole;
 }
 
 /// The method of a frame before the connection is open; `None` for a heartbeat.

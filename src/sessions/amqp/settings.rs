@@ -27,6 +27,8 @@ pub struct Settings {
     pub refusal_delay_ms: u64,
     /// How long a closing connection waits for close-ok.
     pub closing_timeout_ms: u64,
+    /// How long a socket stays open after close-ok, for a client that says goodbye more than once.
+    pub goodbye_ms: u64,
     /// Body of a message; a larger one is refused at its header.
     pub message_size_max: u64,
     /// Bodies of all channels that are announced and not complete; beyond this the connection is closed.
@@ -53,6 +55,7 @@ impl Default for Settings {
             handshake_bytes_max: 65_536,
             refusal_delay_ms: 3000,
             closing_timeout_ms: 30_000,
+            goodbye_ms: 500,
             message_size_max: 128 << 20,
             unfinished_bytes_max: 512 << 20,
             transaction_commands_max: 100_000,

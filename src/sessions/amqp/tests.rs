@@ -334,3 +334,30 @@ fn no_bytes_and_no_order_of_them_panics() {
         talk.bytes(&valid);
     }
 }
+
+#[test]
+fn every_goodbye_is_answered() {
+    let mut wire = BytesMut::new();
+    let close = Method::ConnectionClose {
+        reply_code: 200,
+        reply_text: ShortString::new(),
+        class_id: 0,
+        method_id: 0,
+    };
+    close.encode(0, &mut wire);
+    let mut talk = Talk::open();
+    let mut twice = wire.clone();
+    twice.extend_from_slice(&wire);
+    let out = talk.bytes(&twice);
+    let Some(&Command::Close(Some(ticket))) = out.commands.last() else { panic!("no close") };
+    let mut out = Outbox::default();
+    talk.session.notify(Event::Closed(ticket), NOW, &mut out);
+    assert_eq!(said(&out), ["connection.close-ok", "connection.close-ok"]);
+    assert!(!out.close);
+    let out = talk.bytes(&wire);
+    assert_eq!(said(&out), ["connection.close-ok"]);
+    let deadline = talk.session.next_deadline().expect("the socket does not stay open for ever");
+    let mut out = Outbox::default();
+    talk.session.tick(deadline, &mut out);
+    assert!(out.close);
+}
