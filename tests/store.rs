@@ -298,8 +298,14 @@ fn space_is_used_again_and_given_back() {
         highest = highest.max(store.stats().home_bytes);
     }
     assert!(highest <= 3 * 4_000_000 + (8 << 20), "{highest}");
+    store.home().unwrap();
+    let full = store.reader().home_used_max();
+    assert!(full >= 4_000_000, "{full}");
     store.commit(&[remove(1, 1, 4_390)], Time(200)).unwrap();
     model.apply(&[remove(1, 1, 4_390)]);
+    store.home().unwrap();
+    let rest = store.reader().home_used_max();
+    assert!(rest <= 512 << 10, "what is free in the file counts as room: {rest}");
     store.close().unwrap();
     let (before, after) = compact_in(directory(), &[&RAW]).unwrap();
     assert!(after < before / 2, "{before} to {after}");

@@ -123,6 +123,7 @@ impl Server {
         let (fetches, fetches_intake) = std::sync::mpsc::channel();
         let (requests, intake) = intake::lanes();
         let stopping = Arc::new(AtomicBool::new(false));
+        let watched = store.reader();
         let reader = reader::start(store.reader(), fetches_intake, notices.clone())?;
         let committer = committer::Committer {
             store,
@@ -146,7 +147,7 @@ impl Server {
             stopping,
         });
         tokio::spawn(task.run());
-        tokio::spawn(watch::run(marks(&config), notices.clone()));
+        tokio::spawn(watch::run(marks(&config), watched, notices.clone()));
 
         let verifier = Arc::new(Verifier::new()?);
         let house = House { requests, verifier, clock, limits: connection_limits(&config) };

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::MissedTickBehavior;
 
 use super::notice::Notice;
+use crate::store::Reader;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -20,7 +21,7 @@ pub(super) struct Marks {
 }
 
 /// Runs until the broker task is gone.
-pub(super) async fn run(marks: Marks, notices: UnboundedSender<Notice>) {
+pub(super) async fn run(marks: Marks, reader: Reader, notices: UnboundedSender<Notice>) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let (mut memory, mut disk) = (false, false);
@@ -28,6 +29,13 @@ pub(super) async fn run(marks: Marks, notices: UnboundedSender<Notice>) {
         interval.tick().await;
         let used = memory_used().unwrap_or(0);
         let free = marks.directory.as_deref().and_then(|it| disk_free(it).ok());
+        // The store's files do not shrink, but what is free in them is room as well.
+        let free = match (free, marks.directory.as_deref()) {
+            (Some(free), Some(directory)) if low(free, marks.disk_free_min, disk) => {
+                Some(free + reusable(directory, &reader))
+            }
+            (free, _) => free,
+        };
         let memory_now = high(used, marks.memory_max, memory);
         let disk_now = free.is_some_and(|free| low(free, marks.disk_free_min, disk));
         if memory_now != memory {
@@ -71,6 +79,13 @@ fn low(free: u64, mark: u64, was_low: bool) -> bool {
 pub(super) fn disk_free(directory: &std::path::Path) -> std::io::Result<u64> {
     let disk = rustix::fs::statvfs(directory)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Bytes of the home file that are free to be written again.
+fn reusable(directory: &std::path::Path, reader: &Reader) -> u64 {
+    let Ok(home) = rustix::fs::stat(directory.join("home.redb")) else { return 0 };
+    let allocated = u64::try_from(home.st_blocks).unwrap_or(0) * 512;
+    allocated.saturating_sub(reader.home_used_max())
 }
 
 /// Bytes that the file system holds in all.

@@ -376,14 +376,21 @@ impl Store {
         self.next_part - 1
     }
 
-    /// An orderly stop: everything is in home, and said to be.
+    /// An orderly stop: everything is in home, and said to be. On a full disk it stays in the journal, which is as safe:
+    /// the next start takes it from there, as after a kill.
     pub fn close(mut self) -> Result<(), StoreError> {
         let dead = self.dead;
         if let Some(homer) = self.stop()
             && !dead
         {
-            while homer.round(Scope::All)? {}
-            homer.round(Scope::Stop)?;
+            let mut home = || {
+                while homer.round(Scope::All)? {}
+                homer.round(Scope::Stop)
+            };
+            match home() {
+                Ok(_) | Err(StoreError::DiskFull) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

@@ -32,6 +32,10 @@ struct Spot {
     place: Option<Place>,
 }
 
+/// A chunk's pages, and those of a body that has rows of its own.
+const CHUNK_SIZE_MAX: u64 = 256 << 10;
+const BIG_SIZE_MAX: u64 = 256 << 20;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     home: bool,
@@ -44,6 +48,17 @@ type Bytes = OwnedAccessGuard<&'static [u8]>;
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// What the home file holds at most, in bytes; the rest of the file is free to be written again.
+    pub fn home_used_max(&self) -> u64 {
+        let index = self.shared.lock_index();
+        let chunks = |mailbox: &super::index::Mailbox| {
+            mailbox.extents.iter().filter(|it| it.offset == super::extent::HOME).count() as u64
+        };
+        let chunks: u64 = index.mailboxes.values().map(chunks).sum();
+        (chunks + index.shared.len() as u64) * CHUNK_SIZE_MAX
+            + index.big.len() as u64 * BIG_SIZE_MAX
     }
 
     /// The messages at these positions, in order of position. All of them must be durable: a position that is
