@@ -210,7 +210,7 @@ async fn a_full_disk_stops_publishers_until_consumers_made_room(
         readers.spawn(reading.consume(left_reading.clone()));
     }
     let received = |it: &Event| matches!(it, Event::Received { .. });
-    reach(|| history.count(received) > 1000, "consumers go on").await;
+    reach(|| history.count(received) > 100, "consumers go on").await;
     if free_min != "0" {
         std::fs::remove_file(&ballast).expect("it is there");
     }
