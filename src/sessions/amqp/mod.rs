@@ -78,6 +78,8 @@ enum State {
     /// The client closed, perhaps more than once; close-ok when the broker has put everything away.
     Leaving {
         goodbyes: u32,
+        /// The stream broke behind the goodbye: nothing more can be read from it.
+        deaf: bool,
     },
     /// Said close-ok. The client closes the socket; until then a repeated goodbye is answered too, as RabbitMQ does.
     Left,
@@ -195,12 +197,18 @@ impl AmqpSession {
                     Ok(Some(Some(Method::ConnectionCloseOk))) | Err(_) => self.finish(out),
                     Ok(Some(_)) => {}
                 },
-                State::Leaving { goodbyes } => match last_words(input, self.settings.frame_max) {
-                    Ok(None) => return,
-                    Ok(Some(Some(Method::ConnectionClose { .. }))) => *goodbyes += 1,
-                    Ok(Some(_)) => {}
-                    Err(_) => input.clear(),
-                },
+                State::Leaving { deaf: true, .. } => {
+                    input.clear();
+                    return;
+                }
+                State::Leaving { goodbyes, deaf } => {
+                    match last_words(input, self.settings.frame_max) {
+                        Ok(None) => return,
+                        Ok(Some(Some(Method::ConnectionClose { .. }))) => *goodbyes += 1,
+                        Ok(Some(_)) => {}
+                        Err(_) => *deaf = true,
+                    }
+                }
                 State::Left => match last_words(input, self.settings.frame_max) {
                     Ok(None) => return,
                     Ok(Some(Some(Method::ConnectionClose { .. }))) => {
@@ -369,7 +377,7 @@ impl AmqpSession {
     /// The client closes. What it held is put away before it hears that it is closed.
     fn leave(&mut self, now: Time, out: &mut Outbox) {
         out.commands.push(Command::Close(Some(CLOSE_TICKET)));
-        self.state = State::Leaving { goodbyes: 1 };
+        self.state = State::Leaving { goodbyes: 1, deaf: false };
         self.deadline = Some(now.plus_ms(self.settings.closing_timeout_ms));
     }
 
@@ -464,7 +472,7 @@ impl Session for AmqpSession {
                 self.resume(now, out);
             }
             (State::Opening(opening), Event::Blocked(reason)) => opening.blocked = reason,
-            (State::Leaving { goodbyes }, Event::Closed(CLOSE_TICKET)) => {
+            (State::Leaving { goodbyes, .. }, Event::Closed(CLOSE_TICKET)) => {
                 for _ in 0..*goodbyes {
                     Method::ConnectionCloseOk.encode(0, &mut out.wire);
                 }
