@@ -27,11 +27,11 @@ crash SEEDS="2000":
 
 # kill -9 of the real binary under load: so many rounds. `just interop kill` does it with other people's clients.
 kill ROUNDS="30":
-    KILL_ROUNDS={{ROUNDS}} cargo test --release --test kill -- --nocapture
+    KILL_ROUNDS={{ROUNDS}} cargo test --profile ci --test kill -- --nocapture
 
 # Bugs on purpose: the kill harness must catch each.
 planted:
-    cargo test --features planted --test planted -- --nocapture
+    cargo test --profile ci --features planted --test planted -- --nocapture
 
 bench NAME="core":
     cargo bench --bench {{NAME}}
