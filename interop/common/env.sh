@@ -54,7 +54,7 @@ debian_packages() {
 python_source() {
     local archives="$INTEROP_WORK/archives"
     ls "$archives"/*.tar.gz > /dev/null 2>&1 ||
-        pip download --quiet --no-deps --no-binary :all: --dest "$archives" "$1==$2" >&2
+        pip download --quiet --no-deps --no-binary "$1" --dest "$archives" "$1==$2" >&2
     unpack "$archives"/*.tar.gz
 }
 
