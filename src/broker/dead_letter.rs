@@ -73,7 +73,10 @@ impl Burial {
     pub(super) fn due(vhost: Name, exchange: Name, entry: &Entry) -> Self {
         let message = &entry.message;
         let mut properties = message.properties().clone();
-        let keys = keys_of(message, &properties);
+        let mut keys = keys_of(message, &properties);
+        if let Some(Value::Array(blind)) = properties.headers_mut().remove(BLIND) {
+            keys.extend(blind.iter().filter_map(Value::as_bytes).cloned());
+        }
         // The sign is turned, so that publishing it again does not delay it again.
         if let Some(delay) = delay_ms(message) {
             let turned = -(delay as i64);
@@ -84,6 +87,23 @@ impl Burial {
         let message = Arc::new(message.readdressed(&exchange, &key, &properties));
         Self { vhost, exchange, keys, message, dead: false }
     }
+}
+
+/// The header with keys that receivers must not see. Sessions take a publisher's away; it is here only while the
+/// message waits for its time.
+const BLIND: &str = "BCC";
+
+/// The message as it can wait: with the keys that it does not show. `None` where there are no such keys.
+pub(super) fn with_blind_keys(message: &Message, more_keys: &[Bytes]) -> Option<Message> {
+    let mut properties = message.properties().clone();
+    let shown = keys_of(message, &properties);
+    let blind = more_keys.iter().filter(|key| !shown.contains(key));
+    let blind: Vec<Value> = blind.cloned().map(Value::Text).collect();
+    if blind.is_empty() {
+        return None;
+    }
+    properties.headers_mut().set(BLIND, Value::Array(blind));
+    Some(message.readdressed(message.exchange(), message.key(), &properties))
 }
 
 /// The routing key, then those of the CC header.

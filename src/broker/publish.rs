@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::command::{ConnectionId, MailboxId, Publish};
-use super::dead_letter::{Burial, circles};
+use super::dead_letter::{Burial, circles, with_blind_keys};
 use super::event::{Cause, Effect, Event};
 use super::limits::{Overflow, TIME_SPAN_MAX_MS};
 use super::message::{Message, MessageId};
@@ -189,7 +189,7 @@ impl Broker {
         if routed.delayed.is_empty() {
             return Some(targets);
         }
-        self.delay(vhost_name, &routed.delayed, message, now, out);
+        self.delay(vhost_name, &routed.delayed, message, more_keys, now, out);
         (!targets.is_empty()).then_some(targets)
     }
 
@@ -292,14 +292,18 @@ impl Broker {
         vhost: &Name,
         exchanges: &[Name],
         message: &Arc<Message>,
+        more_keys: &[Bytes],
         now: Time,
         out: &mut Vec<Effect>,
     ) {
+        if exchanges.is_empty() {
+            return;
+        }
         let Some(delay) = super::routing::delay_ms(message) else { return };
-        let message = if message.size() <= DETACH_SIZE_MAX {
-            Arc::new(message.detached())
-        } else {
-            message.clone()
+        let message = match with_blind_keys(message, more_keys) {
+            Some(message) => Arc::new(message),
+            None if message.size() <= DETACH_SIZE_MAX => Arc::new(message.detached()),
+            None => message.clone(),
         };
         for exchange in exchanges {
             let id = self.delay_mailbox(vhost, exchange, now, out);
@@ -333,7 +337,7 @@ impl Broker {
         if targets.is_empty() && routed.delayed.is_empty() {
             self.totals.unroutable += 1;
         }
-        self.delay(&vhost, &routed.delayed, &message, now, out);
+        self.delay(&vhost, &routed.delayed, &message, more, now, out);
         self.place(&targets, message, now, out);
     }
 }

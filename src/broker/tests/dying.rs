@@ -450,6 +450,33 @@ fn delayed_message_comes_in_time_with_its_sign_turned() {
 }
 
 #[test]
+fn delayed_message_keeps_the_keys_it_does_not_show() {
+    let mut house = House::new();
+    let c = house.connect();
+    for name in ["a", "b", "c"] {
+        house.declare(c, name);
+    }
+    let kind = [("x-delayed-type", text("direct"))];
+    house.ask(c, exchange("later", "x-delayed-message", &kind)).unwrap();
+    for name in ["a", "b", "c"] {
+        house.bind(c, "later", name, name);
+    }
+    let mut post = Post::by("later", "a", "1").cc(&["b"]).header("x-delay", int(100));
+    // As an AMQP session does with BCC: the key is given, and the header is gone.
+    post.more_keys.push("c");
+    house.publish(c, post);
+    house.restart();
+    house.wait(100);
+    let c = house.connect();
+    for name in ["a", "b", "c"] {
+        let seen = house.get(c, name).unwrap();
+        let headers = seen.delivery.message.properties().headers.clone().unwrap();
+        let expected = [("CC", Value::Array(vec![text("b")])), ("x-delay", int(-100))];
+        assert_eq!(headers, table(&expected), "{name}");
+    }
+}
+
+#[test]
 fn delays_reach_to_ten_years() {
     let mut house = House::new();
     let c = house.connect();
