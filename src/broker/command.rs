@@ -58,6 +58,8 @@ pub enum Command {
     /// Cancels the channel's consumers, returns its leases and forgets it. Answered by `Reply::Done`.
     CloseChannel(ChannelId, Ticket),
     Publish(Publish),
+    /// Refused now where the publish of it, which follows in a `Request::Commit`, would be. Otherwise no answer.
+    Announce(Announce),
     Settle(Settle),
     /// The connection wrote this much of what was delivered to its socket: it can be given more.
     Drained {
@@ -103,6 +105,14 @@ pub struct Publish {
     pub confirm: Option<u64>,
     /// Return the message where no mailbox takes it.
     pub mandatory: bool,
+}
+
+/// A publish that waits for its commit.
+#[derive(Debug)]
+pub struct Announce {
+    pub channel: ChannelId,
+    pub message: Arc<Message>,
+    pub more_keys: Option<Box<Vec<Bytes>>>,
 }
 
 /// The fate of deliveries of one channel.

@@ -185,7 +185,13 @@ impl Broker {
             Command::Settle(settle) if !self.failed(from, settle.channel) => {
                 self.settle(from, &settle, now, out);
             }
-            Command::Publish(_) | Command::Settle(_) => {}
+            Command::Announce(it) if !self.failed(from, it.channel) => {
+                let more = it.more_keys.as_deref().map_or(&[][..], Vec::as_slice);
+                if let Err(refusal) = self.check_publish(from, &it.message, more) {
+                    self.refuse(from, it.channel, Cause::Publish, refusal, out);
+                }
+            }
+            Command::Publish(_) | Command::Announce(_) | Command::Settle(_) => {}
             Command::Drained { deliveries, bytes } => self.drained(from, deliveries, bytes),
             Command::Request(channel, ticket, request) => {
                 if !self.failed(from, channel) {

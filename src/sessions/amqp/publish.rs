@@ -17,7 +17,7 @@ use super::name::{REPLY_TO, name};
 use super::properties::{AMQP, Rewrite};
 use super::reply::{Fault, Ids, PUBLISH};
 use super::whole::Whole;
-use crate::broker::{Command, Message, Name, Parts, Publish, Span, Time};
+use crate::broker::{Announce, Command, Message, Name, Parts, Publish, Span, Time};
 use crate::sessions::Outbox;
 
 /// Ten years in milliseconds, RabbitMQ's bound.
@@ -234,13 +234,14 @@ impl Channel {
             Mode::Confirm(confirms) => Some(confirms.next()),
             Mode::Plain | Mode::Transaction(_) => None,
         };
-        let command = Command::Publish(Publish {
-            channel: self.id,
-            message: Arc::new(Message::new(parts, now)),
-            more_keys: checked.more_keys.map(Box::new),
-            confirm,
-            mandatory,
-        });
+        let message = Arc::new(Message::new(parts, now));
+        let more_keys = checked.more_keys.map(Box::new);
+        if let Mode::Transaction(_) = self.mode {
+            let (channel, message, more_keys) = (self.id, message.clone(), more_keys.clone());
+            out.commands.push(Command::Announce(Announce { channel, message, more_keys }));
+        }
+        let publish = Publish { channel: self.id, message, more_keys, confirm, mandatory };
+        let command = Command::Publish(publish);
         match &mut self.mode {
             Mode::Transaction(transaction) => transaction.add(command, size, [], line, PUBLISH),
             Mode::Plain | Mode::Confirm(_) => {
