@@ -250,6 +250,7 @@ fn settlements_and_refusals() -> Vec<Case> {
         opens.extend(encode(&format!("{number} channel.open")));
     }
     opens.extend(encode("2048 channel.open"));
+    let bind = |key: &str| encode(&format!("1 queue.bind queue=q exchange=amq.topic key=\"{key}\""));
     vec![
         case("A31 unknown", Channel, encode("1 basic.ack tag=1"), CHANNEL_406),
         case("A31 zero", Channel, encode("1 basic.ack tag=0"), CHANNEL_406),
@@ -315,6 +316,9 @@ fn settlements_and_refusals() -> Vec<Case> {
             encode("1 queue.declare queue=t arguments={x-max-priority=256}"),
             CHANNEL_406,
         ),
+        case("A38 three", Channel, bind("#.a.#.b.#"), CHANNEL_406),
+        case("A38 only", Channel, bind("#.#.#.#"), CHANNEL_406),
+        case("A38 words", Channel, bind(&".".repeat(128)), CHANNEL_406),
     ]
 }
 

@@ -229,6 +229,14 @@ impl Router {
         })
     }
 
+    /// What is asked of a binding that is made now, beyond `check_binding`: a stored one came before the rule.
+    pub(super) fn check_new_binding(&self, key: &[u8]) -> Result<(), Refusal> {
+        match self {
+            Self::Topic(_) => Topic::check_key(key),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the kind takes a binding with this key and these arguments.
     pub(super) fn check_binding(&self, key: &[u8], arguments: &Table) -> Result<(), Refusal> {
         match self {

@@ -221,6 +221,9 @@ impl Exchanges {
 
     /// The caller knows that a mailbox of that name exists.
     pub fn bind(&mut self, binding: &BindingOf) -> Result<Bound, Refusal> {
+        if let Some(source) = self.exchanges.get(&binding.source) {
+            source.router.check_new_binding(&binding.key)?;
+        }
         self.add(self.definition_of(binding))
     }
 

@@ -12,6 +12,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::index::Index;
 use super::random::mix;
 use super::target::{TargetId, TargetSet};
+use crate::broker::Refusal;
+
+/// What a new binding may ask for, as RabbitMQ bounds it from 4.3 on. What was bound before stays.
+const HASHES_MAX: usize = 2;
+const WORDS_MAX: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Topic {
@@ -69,6 +74,20 @@ impl Topic {
             next: Vec::new(),
             round: 0,
         }
+    }
+
+    /// Whether a new binding may have this key.
+    pub(super) fn check_key(key: &[u8]) -> Result<(), Refusal> {
+        let hashes = words(key).filter(|word| *word == b"#").count();
+        let (found, what, most) = match words(key).count() {
+            count if count > WORDS_MAX => (count, "words", WORDS_MAX),
+            _ if hashes > HASHES_MAX => (hashes, "'#' wildcards", HASHES_MAX),
+            _ => return Ok(()),
+        };
+        let key = String::from_utf8_lossy(key);
+        let text =
+            format!("invalid binding key '{key}': {found} {what}, at most {most} are allowed");
+        Err(Refusal::Precondition(text))
     }
 
     pub(super) fn bind(&mut self, target: TargetId, key: &[u8]) {

@@ -99,6 +99,12 @@ pub(super) fn binding(source: &str, to: &str, key: &str, arguments: &[(&str, Val
     }
 }
 
+/// A binding from before there were rules for new ones.
+pub(super) fn restore(exchanges: &mut Exchanges, source: &str, to: &str, key: &str) {
+    let definition = exchanges.definition_of(&binding(source, to, key, &[]));
+    exchanges.restore_binding(definition).expect("restored");
+}
+
 pub(super) fn bind(exchanges: &mut Exchanges, source: &str, to: &str, key: &str) {
     exchanges.bind(&binding(source, to, key, &[])).expect("a good binding");
 }

@@ -51,7 +51,7 @@ fn topic_matches_as_rabbitmq(#[case] key: &str, #[case] expected: &str) {
     ];
     let mut exchanges = with("x", "topic", &[]);
     for (at, pattern) in patterns.iter().enumerate() {
-        bind(&mut exchanges, "x", &(at + 1).to_string(), pattern);
+        restore(&mut exchanges, "x", &(at + 1).to_string(), pattern);
     }
     let found = route(&mut exchanges, "x", key);
     let set = |text: &str| text.split(' ').map(str::to_owned).collect::<BTreeSet<_>>();
@@ -61,9 +61,9 @@ fn topic_matches_as_rabbitmq(#[case] key: &str, #[case] expected: &str) {
 #[test]
 fn topic_survives_many_hashes() {
     let mut exchanges = with("x", "topic", &[]);
-    bind(&mut exchanges, "x", "a", &["#.w"; 64].join("."));
-    bind(&mut exchanges, "x", "b", &["#.*"; 64].join("."));
-    bind(&mut exchanges, "x", "c", &format!("{}.z", ["#.w"; 63].join(".")));
+    restore(&mut exchanges, "x", "a", &["#.w"; 64].join("."));
+    restore(&mut exchanges, "x", "b", &["#.*"; 64].join("."));
+    restore(&mut exchanges, "x", "c", &format!("{}.z", ["#.w"; 63].join(".")));
     assert_eq!(route(&mut exchanges, "x", &["w"; 128].join(".")), "a b");
     assert_eq!(route(&mut exchanges, "x", &["w"; 63].join(".")), "");
 }
@@ -98,7 +98,7 @@ proptest! {
         let mut model: BTreeSet<(String, String)> = BTreeSet::new();
         for (add, pattern, to) in steps {
             if add {
-                bind(&mut exchanges, "x", &to, &pattern);
+                restore(&mut exchanges, "x", &to, &pattern);
                 model.insert((pattern, to));
             } else if let Some((pattern, to)) = model.pop_first() {
                 let removed = exchanges.unbind(&binding("x", &to, &pattern, &[])).expect("unbound");
@@ -115,4 +115,29 @@ proptest! {
             }
         }
     }
+}
+
+#[rstest]
+#[case("#.#", "")]
+#[case("#.a.#", "")]
+#[case("##.#.###.#", "")]
+#[case("#.#.#", "invalid binding key '#.#.#': 3 '#' wildcards, at most 2 are allowed")]
+#[case(
+    "#.a.#.b.#.c.#",
+    "invalid binding key '#.a.#.b.#.c.#': 4 '#' wildcards, at most 2 are allowed"
+)]
+fn new_pattern_has_few_hashes(#[case] key: &str, #[case] expected: &str) {
+    let mut exchanges = with("x", "topic", &[]);
+    let text = exchanges.bind(&binding("x", "a", key, &[])).err().map(|it| it.to_string());
+    assert_eq!(text.unwrap_or_default(), expected);
+}
+
+#[test]
+fn new_pattern_has_few_words() {
+    let mut exchanges = with("x", "x-delayed-message", &[("x-delayed-type", text("topic"))]);
+    let key = ["w"; 128].join(".");
+    bind(&mut exchanges, "x", "a", &key);
+    let refusal = exchanges.bind(&binding("x", "a", &format!("{key}."), &[])).expect_err("refused");
+    assert!(refusal.to_string().ends_with(": 129 words, at most 128 are allowed"), "{refusal}");
+    bind(&mut exchanges, "amq.direct", "a", &["#"; 100].join("."));
 }
