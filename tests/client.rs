@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use pillarbox::client::{Client, Connect, Error, Mailbox, NewMessage, Outcome, Proof, Subscribe};
+use pillarbox::broker::{Table, Value};
+use pillarbox::client::{
+    Client, Connect, Defined, Error, List, Mailbox, NewMessage, Outcome, Proof, Subscribe,
+};
 use pillarbox::config::{Address, Config};
 use pillarbox::server::{Protocol, Server};
 use pillarbox_native::Code;
@@ -117,4 +120,41 @@ async fn errors_say_what_is_wrong() {
     let nowhere = Connect { address: "127.0.0.1:1".into(), ..Connect::default() };
     let gone = Client::connect(&nowhere).await.err().unwrap().to_string();
     assert!(gone.contains("`pillarbox serve`"), "{gone}");
+}
+
+#[tokio::test]
+async fn policies_are_set_listed_and_cleared() {
+    let (_server, client) = broker().await;
+    client.declare(&Mailbox::durable("tmp.a")).await.unwrap();
+    let policy = |name: &str, length: i64| {
+        let texts = [("vhost", "/"), ("name", name), ("pattern", "^tmp"), ("apply_to", "queues")];
+        let mut fields: Table =
+            texts.map(|(field, text)| (field.into(), Value::text(text))).into_iter().collect();
+        let definition = [("max-length".into(), Value::I64(length))].into_iter().collect();
+        fields.set("definition", Value::Table(definition));
+        fields
+    };
+    client.define(Defined::Policy, &policy("short", 3)).await.unwrap();
+    client.define(Defined::OperatorPolicy, &policy("bound", 2)).await.unwrap();
+    let rows = client.list(List::Policies, "").await.unwrap();
+    let row = |row: &Table| {
+        let text = |name: &str| row.get(name).and_then(Value::as_str).map(str::to_owned);
+        (text("name"), text("apply_to"), row.get("operator").and_then(Value::as_bool))
+    };
+    let found: Vec<_> = rows.iter().map(row).collect();
+    let expected =
+        |name: &str, operator| (Some(name.into()), Some("queues".into()), Some(operator));
+    assert_eq!(found, [expected("short", false), expected("bound", true)]);
+    for _ in 0..4 {
+        client.push("tmp.a", "x").await.unwrap();
+    }
+    assert_eq!(client.find("tmp.a").await.unwrap().ready, 2);
+    client.undefine(Defined::OperatorPolicy, &["/", "bound"]).await.unwrap();
+    let wrong = client.define(Defined::Policy, &policy("short", -3)).await.unwrap_err();
+    assert!(wrong.to_string().contains("-3 is not a valid maximum length"), "{wrong}");
+    client.push("tmp.a", "x").await.unwrap();
+    client.push("tmp.a", "x").await.unwrap();
+    assert_eq!(client.find("tmp.a").await.unwrap().ready, 3);
+    let rows = client.list(List::Mailboxes, "").await.unwrap();
+    assert_eq!(rows[0].get("policy"), Some(&Value::text("short")));
 }

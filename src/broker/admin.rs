@@ -10,6 +10,7 @@ use super::definition::{
 use super::event::{Effect, Event, Recovered, Reply, Write};
 use super::limits::Limits;
 use super::name::{Name, Time};
+use super::policy;
 use super::refusal::{Kind, Refusal};
 use super::routing::{Bound, Declared, Exchanges};
 use super::topology::is_delay_name;
@@ -110,6 +111,20 @@ impl Broker {
         }
     }
 
+    /// Who makes policies for users need not administer anything else.
+    fn check_policy_maker(
+        &self,
+        from: ConnectionId,
+        vhost: &Name,
+        operator: bool,
+    ) -> Result<(), Refusal> {
+        let may = from != SERVER && !operator && {
+            let (user, _) = self.whose(from)?;
+            self.access.has_tag(&user, "policymaker") && self.access.may_enter(&user, vhost)
+        };
+        if may { Ok(()) } else { self.check_administrator(from) }
+    }
+
     pub(super) fn define(
         &mut self,
         from: ConnectionId,
@@ -117,7 +132,13 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
-        self.check_administrator(from)?;
+        match &definition {
+            Definition::Policy(it) => {
+                self.check_policy_maker(from, &it.vhost, it.operator)?;
+                policy::check(it).map_err(Refusal::Precondition)?;
+            }
+            _ => self.check_administrator(from)?,
+        }
         self.put(definition, now, out)?;
         Ok(Reply::Done)
     }
@@ -145,7 +166,7 @@ impl Broker {
             }
             Definition::Policy(it) => {
                 let vhost = self.vhost_mut(&it.vhost)?;
-                vhost.set_policy(it.clone()).map_err(Refusal::Precondition)?;
+                vhost.policies.set(it.clone()).map_err(Refusal::Precondition)?;
                 let vhost = it.vhost.clone();
                 self.apply_all_policies(&vhost, now);
             }
@@ -223,11 +244,14 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
-        self.check_administrator(from)?;
         let part = |at: usize| {
             let bytes = key.path.get(at).map_or(&[][..], |bytes| &bytes[..]);
             Name::from(String::from_utf8_lossy(bytes).into_owned())
         };
+        match key.kind {
+            DefinitionKind::Policy => self.check_policy_maker(from, &part(0), false)?,
+            _ => self.check_administrator(from)?,
+        }
         match key.kind {
             DefinitionKind::Vhost => self.delete_vhost(&part(0), now, out),
             DefinitionKind::User => {
@@ -254,7 +278,7 @@ impl Broker {
             DefinitionKind::Policy | DefinitionKind::OperatorPolicy => {
                 let operator = key.kind == DefinitionKind::OperatorPolicy;
                 let (vhost, name) = (part(0), part(1));
-                self.vhost_mut(&vhost)?.clear_policy(operator, &name);
+                self.vhost_mut(&vhost)?.policies.clear(operator, &name);
                 self.apply_all_policies(&vhost, now);
             }
             DefinitionKind::Mailbox => {
@@ -314,7 +338,7 @@ impl Broker {
             let key = Definition::Exchange(exchange.definition().clone()).key();
             out.push(undefine(key));
         }
-        out.extend(vhost.policies().map(|it| undefine(Definition::Policy(it.clone()).key())));
+        out.extend(vhost.policies.iter().map(|it| undefine(Definition::Policy(it.clone()).key())));
         for key in self.access.undefine_vhost(name) {
             out.push(undefine(key));
         }

@@ -3,6 +3,7 @@
 use std::ops::Bound;
 
 use super::command::{ChannelId, ConnectionId};
+use super::definition::PolicyDefinition;
 use super::event::Reply;
 use super::mailbox::Mailbox;
 use super::name::{Name, Time};
@@ -21,6 +22,8 @@ pub enum Inspect {
     Consumers { vhost: Name, mailbox: Name },
     /// Connections in order of number, after a number, at most so many.
     Connections { after: Option<ConnectionId>, count: usize },
+    /// Policies of a virtual host: those of users in order of name, then those of operators; after one, at most so many.
+    Policies { vhost: Name, after: Option<(bool, Name)>, count: usize },
 }
 
 #[derive(Clone, Debug)]
@@ -28,6 +31,7 @@ pub enum Inspection {
     Mailboxes(Vec<MailboxView>),
     Consumers(Vec<ConsumerView>),
     Connections(Vec<ConnectionView>),
+    Policies(Vec<PolicyDefinition>),
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +47,7 @@ pub struct MailboxView {
     pub auto_delete: bool,
     pub exclusive: bool,
     pub policy: Option<Name>,
+    pub operator_policy: Option<Name>,
     pub arguments: Table,
     /// When the oldest ready message came.
     pub oldest: Option<Time>,
@@ -89,6 +94,14 @@ impl Broker {
             Inspect::Connections { after, count } => {
                 self.check_sight(from, None)?;
                 Inspection::Connections(self.connection_views(*after, *count))
+            }
+            Inspect::Policies { vhost, after, count } => {
+                self.check_sight(from, Some(vhost))?;
+                let missing = || Refusal::NoSuchVhost { vhost: vhost.clone() };
+                let found = self.vhosts.get(vhost).ok_or_else(missing)?.policies.iter();
+                let place = |it: &PolicyDefinition| (it.operator, it.name.clone());
+                let rest = found.filter(|it| after.as_ref().is_none_or(|after| place(it) > *after));
+                Inspection::Policies(rest.take((*count).min(SLICE_MAX)).cloned().collect())
             }
         };
         Ok(Reply::Inspection(Box::new(inspection)))
@@ -172,6 +185,7 @@ fn view(mailbox: &Mailbox) -> MailboxView {
         auto_delete: mailbox.definition.auto_delete,
         exclusive: mailbox.definition.exclusive,
         policy: mailbox.policy.clone(),
+        operator_policy: mailbox.operator_policy.clone(),
         arguments: mailbox.definition.arguments.clone(),
         oldest: mailbox.lanes.iter().filter_map(super::lane::Lane::oldest).min(),
         counts: mailbox.counts,

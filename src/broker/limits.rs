@@ -3,6 +3,7 @@
 use super::command::DeclareMailbox;
 use super::definition::PolicyDefinition;
 use super::name::Name;
+use super::policy;
 use super::refusal::{Kind, Refusal};
 use super::routing::{self as equivalence, type_name};
 use super::value::{Table, Value};
@@ -45,6 +46,17 @@ pub enum Overflow {
     RejectPublishDeadLetter,
 }
 
+impl Overflow {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "drop-head" => Self::DropHead,
+            "reject-publish" => Self::RejectPublish,
+            "reject-publish-dlx" => Self::RejectPublishDeadLetter,
+            _ => return None,
+        })
+    }
+}
+
 /// Effective limits of one mailbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -54,7 +66,7 @@ pub struct Limits {
     pub length_max: Option<u64>,
     pub bytes_max: Option<u64>,
     pub overflow: Overflow,
-    /// An argument says it, so no policy does.
+    /// An argument says it, so no policy does, except for type quorum.
     overflow_given: bool,
     pub dead_letter_exchange: Option<Name>,
     pub dead_letter_key: Option<Name>,
@@ -123,11 +135,10 @@ impl Limits {
             );
         }
         let overflow_given = declare.arguments.get("x-overflow").is_some();
-        let overflow = match reader.text("x-overflow")?.as_deref() {
-            None | Some("drop-head") => Overflow::DropHead,
-            Some("reject-publish") => Overflow::RejectPublish,
-            Some("reject-publish-dlx") => Overflow::RejectPublishDeadLetter,
-            Some(_) => return Err(reader.invalid("x-overflow", "invalid_overflow")),
+        let overflow = match reader.text("x-overflow")? {
+            None => Overflow::DropHead,
+            Some(text) => Overflow::parse(&text)
+                .ok_or_else(|| reader.invalid("x-overflow", "invalid_overflow"))?,
         };
         let priority_max = match reader.number("x-max-priority", 0, 255)? {
             Some(0) | None => None,
@@ -181,15 +192,8 @@ impl Limits {
         policies: impl IntoIterator<Item = &'a PolicyDefinition>,
     ) -> Self {
         for policy in policies {
-            let number = |key: &str| {
-                policy
-                    .definition
-                    .get(key)
-                    .and_then(Value::as_i64)
-                    .and_then(|n| u64::try_from(n).ok())
-            };
-            let text =
-                |key: &str| policy.definition.get(key).and_then(Value::as_str).map(Name::from);
+            let number = |key| policy::number(policy, key);
+            let text = |key| policy::text(policy, key).map(Name::from);
             self.message_ttl_ms = smaller(self.message_ttl_ms, number("message-ttl"));
             self.expires_ms = smaller(self.expires_ms, number("expires"));
             self.length_max = smaller(self.length_max, number("max-length"));
@@ -209,12 +213,11 @@ impl Limits {
             if self.dead_letter_key.is_none() {
                 self.dead_letter_key = text("dead-letter-routing-key");
             }
-            if !self.overflow_given {
-                match text("overflow").as_deref() {
-                    Some("reject-publish") => self.overflow = Overflow::RejectPublish,
-                    Some("reject-publish-dlx") => self.overflow = Overflow::RejectPublishDeadLetter,
-                    _ => {}
-                }
+            // RabbitMQ's rule differs by kind here.
+            if (!self.overflow_given || self.kind == MailboxKind::Quorum)
+                && let Some(overflow) = policy::text(policy, "overflow").and_then(Overflow::parse)
+            {
+                self.overflow = overflow;
             }
         }
         self.with_delivery_limit()

@@ -31,6 +31,7 @@ pub(super) struct Mailbox {
     pub(super) declared: Limits,
     pub(super) limits: Limits,
     pub(super) policy: Option<Name>,
+    pub(super) operator_policy: Option<Name>,
     /// Holds what this exchange delays; due messages are routed by it. Out of reach for clients and policies.
     pub(super) feeds: Option<Name>,
     pub(super) consumers: Consumers,
@@ -104,6 +105,7 @@ impl Mailbox {
             limits: declared.clone(),
             declared,
             policy: None,
+            operator_policy: None,
             feeds: None,
             consumers: Consumers::default(),
             askers: VecDeque::new(),

@@ -29,6 +29,7 @@ mod message;
 mod name;
 mod neutral;
 mod paging;
+mod policy;
 mod publish;
 mod refusal;
 pub mod routing;

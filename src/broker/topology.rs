@@ -8,6 +8,7 @@ use super::event::{Effect, Event, Reply, Write};
 use super::limits::{Limits, difference};
 use super::mailbox::Mailbox;
 use super::name::{Name, Time};
+use super::policy;
 use super::refusal::{Action, Kind, Refusal};
 use super::routing::{Declared, type_name};
 use super::value::{Table, Value};
@@ -347,9 +348,9 @@ impl Broker {
             vhost.exchanges.iter().map(|exchange| exchange.definition().name.clone()).collect();
         for name in names {
             let alternate = vhost
-                .exchange_policy(&name)
-                .and_then(|policy| policy.definition.get("alternate-exchange"))
-                .and_then(Value::as_str)
+                .policies
+                .of_exchange(&name)
+                .and_then(|policy| policy::text(policy, "alternate-exchange"))
                 .map(Name::from);
             vhost.exchanges.set_alternate_by_policy(&name, alternate);
         }
@@ -425,8 +426,9 @@ fn apply_policies(vhost: &super::vhost::Vhost, mailbox: &mut Mailbox) {
     if mailbox.feeds.is_some() {
         return;
     }
-    let policies = vhost.mailbox_policies(&mailbox.name, mailbox.declared.kind);
-    mailbox.policy = policies[0].map(|policy| policy.name.clone());
+    let policies = vhost.policies.of_mailbox(&mailbox.name, mailbox.declared.kind);
+    let [policy, operator_policy] = policies.map(|it| it.map(|policy| policy.name.clone()));
+    (mailbox.policy, mailbox.operator_policy) = (policy, operator_policy);
     mailbox.limits = mailbox.declared.clone().with_policies(policies.into_iter().flatten());
 }
 

@@ -33,6 +33,7 @@ pub enum Defined {
     Permission,
     Vhost,
     Policy,
+    OperatorPolicy,
 }
 
 impl List {
@@ -58,6 +59,7 @@ impl Defined {
             Self::Permission => wire::Define::PERMISSION,
             Self::Vhost => wire::Define::VHOST,
             Self::Policy => wire::Define::POLICY,
+            Self::OperatorPolicy => wire::Define::OPERATOR_POLICY,
         }
     }
 }

@@ -250,7 +250,8 @@ fn settlements_and_refusals() -> Vec<Case> {
         opens.extend(encode(&format!("{number} channel.open")));
     }
     opens.extend(encode("2048 channel.open"));
-    let bind = |key: &str| encode(&format!("1 queue.bind queue=q exchange=amq.topic key=\"{key}\""));
+    let bind =
+        |key: &str| encode(&format!("1 queue.bind queue=q exchange=amq.topic key=\"{key}\""));
     vec![
         case("A31 unknown", Channel, encode("1 basic.ack tag=1"), CHANNEL_406),
         case("A31 zero", Channel, encode("1 basic.ack tag=0"), CHANNEL_406),

@@ -406,6 +406,7 @@ impl List<'_> {
     pub const USERS: u8 = 6;
     pub const PERMISSIONS: u8 = 7;
     pub const VHOSTS: u8 = 8;
+    /// Of users and of operators.
     pub const POLICIES: u8 = 9;
 
     pub fn encode(&self, id: u32, out: &mut BytesMut) {
@@ -431,6 +432,7 @@ impl Define<'_> {
     pub const PERMISSION: u8 = 7;
     pub const VHOST: u8 = 8;
     pub const POLICY: u8 = 9;
+    pub const OPERATOR_POLICY: u8 = 10;
 
     pub fn encode(&self, id: u32, out: &mut BytesMut) {
         write_frame(Kind::Define, 0, id, out, |out| {

@@ -1,5 +1,7 @@
 //! Policies and definitions by operators, applied to what is there.
 
+use rstest::rstest;
+
 use super::house::*;
 use super::request::*;
 use crate::broker::*;
@@ -59,8 +61,6 @@ fn texts_of_arguments_win() {
         ("dead-letter-routing-key", text("k")),
         ("overflow", text("reject-publish")),
     ];
-    put(&mut house, "op", true, 0, &texts);
-    assert_eq!(house.mailbox("ab").limits.dead_letter_exchange, None, "not the operator's to say");
     put(&mut house, "p", false, 0, &texts);
     let limits = |name| house.mailbox(name).limits.clone();
     assert_eq!(limits("a").dead_letter_exchange.as_deref(), Some("mine"));
@@ -68,6 +68,55 @@ fn texts_of_arguments_win() {
     assert_eq!(limits("a").overflow, Overflow::DropHead);
     assert_eq!(limits("ab").dead_letter_exchange.as_deref(), Some("theirs"));
     assert_eq!(limits("ab").overflow, Overflow::RejectPublish);
+}
+
+#[test]
+fn overflow_of_a_policy_wins_with_quorum_queues() {
+    let mut house = House::new();
+    let c = house.connect();
+    let given = [("x-queue-type", text("quorum")), ("x-overflow", text("reject-publish"))];
+    house.declare_with(c, "a", &given);
+    assert_eq!(house.mailbox("a").limits.overflow, Overflow::RejectPublish);
+    put(&mut house, "p", false, 0, &[("overflow", text("drop-head"))]);
+    assert_eq!(house.mailbox("a").limits.overflow, Overflow::DropHead);
+}
+
+#[rstest]
+#[case(false, "all", &[("message-ttl", int(0)), ("ha-mode", text("all"))], "")]
+#[case(false, "exchanges", &[("alternate-exchange", text("x"))], "")]
+#[case(true, "queues", &[("expires", int(1)), ("delivery-limit", int(-1))], "")]
+#[case(false, "all", &[("message-tl", int(0))], "message-tl is not a recognised policy setting")]
+#[case(false, "all", &[("expires", int(0))], "0 is not a valid queue expiry")]
+#[case(false, "all", &[("max-length", text("ten"))], "ten is not a valid maximum length")]
+#[case(false, "all", &[("overflow", text("spill"))], "spill is not a valid overflow mode")]
+#[case(false, "all", &[("dead-letter-exchange", int(1))], "1 is not a valid dead letter exchange name")]
+#[case(true, "all", &[("overflow", text("drop-head"))], "overflow is not a recognised policy setting")]
+#[case(false, "streets", &[], "apply-to 'streets' unrecognised; should be one of all, queues, exchanges, classic_queues, quorum_queues, streams")]
+#[case(true, "exchanges", &[], "apply-to 'exchanges' unrecognised; should be one of all, queues, exchanges, classic_queues, quorum_queues, streams")]
+fn policy_is_checked(
+    #[case] operator: bool,
+    #[case] apply_to: &str,
+    #[case] values: &[(&str, Value)],
+    #[case] expected: &str,
+) {
+    let mut house = House::new();
+    let apply_to = apply_to.to_owned();
+    let policy = PolicyDefinition { operator, apply_to, ..policy("p", "^a", values) };
+    let result = house.ask(SERVER, Request::Define(Definition::Policy(policy)));
+    let text = result.err().map(|refusal| refusal.to_string()).unwrap_or_default();
+    assert_eq!(text.strip_prefix("Validation failed\n\n").unwrap_or(&text), expected);
+}
+
+#[test]
+fn stored_policy_is_not_checked_again() {
+    let mut house = House::new();
+    let old = policy("p", "^a", &[("max-length", int(3)), ("gone-since", int(1))]);
+    let key = Definition::Policy(old.clone()).key();
+    house.disk.definitions.insert(key, Definition::Policy(old));
+    house.crash();
+    let c = house.connect();
+    house.declare(c, "a");
+    assert_eq!(house.mailbox("a").limits.length_max, Some(3));
 }
 
 #[test]
@@ -240,8 +289,20 @@ fn only_administrators_define() {
     house.define(Definition::Permission(permission));
     let ann = house.connect_as("ann", "/", false);
     let text = "user 'ann' is not an administrator";
-    assert_eq!(house.refused(ann, Request::Define(Definition::User(user))), text);
+    assert_eq!(house.refused(ann, Request::Define(Definition::User(user.clone()))), text);
     assert_eq!(house.refused(ann, undefine(DefinitionKind::User, &["ann"])), text);
+    let mut maker = user;
+    maker.credential.tags.push("policymaker".into());
+    house.define(Definition::User(maker.clone()));
+    let mut it = policy("p", "^a", &[("max-length", int(1))]);
+    house.ask(ann, Request::Define(Definition::Policy(it.clone()))).unwrap();
+    house.ask(ann, undefine(DefinitionKind::Policy, &["/", "p"])).unwrap();
+    assert_eq!(house.refused(ann, undefine(DefinitionKind::OperatorPolicy, &["/", "p"])), text);
+    assert_eq!(house.refused(ann, Request::Define(Definition::User(maker))), text);
+    it.vhost = "elsewhere".into();
+    assert_eq!(house.refused(ann, Request::Define(Definition::Policy(it.clone()))), text);
+    (it.vhost, it.operator) = ("/".into(), true);
+    assert_eq!(house.refused(ann, Request::Define(Definition::Policy(it))), text);
     house.ask(SERVER, undefine(DefinitionKind::User, &["ann"])).unwrap();
     assert_eq!(house.told(ann), ["closed by force: user 'ann' was deleted"]);
     assert!(house.ask(ann, Request::CheckAccess).is_err());

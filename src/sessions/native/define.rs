@@ -19,7 +19,8 @@ impl Open {
             wire::Define::USER => fields.user(),
             wire::Define::PERMISSION => fields.permission(),
             wire::Define::VHOST => fields.vhost(),
-            wire::Define::POLICY => fields.policy(),
+            wire::Define::POLICY => fields.policy(false),
+            wire::Define::OPERATOR_POLICY => fields.policy(true),
             _ => Err("a kind of definition that this broker does not know".into()),
         };
         match definition {
@@ -36,6 +37,7 @@ impl Open {
             (wire::Define::PERMISSION, 2) => DefinitionKind::Permission,
             (wire::Define::VHOST, 1) => DefinitionKind::Vhost,
             (wire::Define::POLICY, 2) => DefinitionKind::Policy,
+            (wire::Define::OPERATOR_POLICY, 2) => DefinitionKind::OperatorPolicy,
             _ => {
                 let text = "a kind of definition, or a number of names, that is not known";
                 return self.refuse(id, Code::Invalid, text, out);
@@ -116,7 +118,7 @@ impl Fields {
         }))
     }
 
-    fn policy(&self) -> Result<Definition, String> {
+    fn policy(&self, operator: bool) -> Result<Definition, String> {
         let definition = match self.0.get("definition") {
             Some(Value::Table(definition)) => definition.clone(),
             _ => return Err("the table 'definition' is missing".into()),
@@ -124,7 +126,7 @@ impl Fields {
         Ok(Definition::Policy(PolicyDefinition {
             vhost: self.name("vhost")?,
             name: self.name("name")?,
-            operator: self.flag("operator"),
+            operator,
             pattern: self.text("pattern")?.into(),
             apply_to: self.text_or("apply_to", "all"),
             priority: self.0.get("priority").and_then(Value::as_i64).unwrap_or(0),

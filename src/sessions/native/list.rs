@@ -7,7 +7,7 @@ use super::answer::Pending;
 use super::open::Open;
 use super::{MAIN, table};
 use crate::broker::inspect::{ConnectionView, ConsumerView, Inspect, Inspection, MailboxView};
-use crate::broker::{ConnectionId, Name, Request, Table, Value};
+use crate::broker::{ConnectionId, Name, PolicyDefinition, Request, Table, Value};
 use crate::sessions::Outbox;
 
 impl Open {
@@ -26,6 +26,10 @@ impl Open {
             wire::List::CONNECTIONS => {
                 Inspect::Connections { after: after.parse().ok().map(ConnectionId), count }
             }
+            wire::List::POLICIES => {
+                let after = after.split_once(' ').map(|(of, name)| (of == OPERATOR, name.into()));
+                Inspect::Policies { vhost, after, count }
+            }
             _ => {
                 let text = "this broker has no such list";
                 return self.refuse(id, Code::NotImplemented, text, out);
@@ -41,6 +45,7 @@ pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox)
         Inspection::Mailboxes(views) => (views.into_iter().map(mailbox).collect(), false),
         Inspection::Consumers(views) => (views.into_iter().map(consumer).collect(), true),
         Inspection::Connections(views) => (views.into_iter().map(connection).collect(), false),
+        Inspection::Policies(found) => (found.into_iter().map(policy).collect(), false),
     };
     let flags = if rows.len() == count && !whole { FLAG_MORE } else { 0 };
     let frame = FrameWriter::begin(Kind::Done, flags, id, &mut out.wire);
@@ -63,8 +68,10 @@ fn mailbox(view: MailboxView) -> Table {
     row.flag("durable", view.durable);
     row.flag("auto_delete", view.auto_delete);
     row.flag("exclusive", view.exclusive);
-    if let Some(policy) = &view.policy {
-        row.text("policy", policy);
+    for (name, policy) in [("policy", &view.policy), ("operator_policy", &view.operator_policy)] {
+        if let Some(policy) = policy {
+            row.text(name, policy);
+        }
     }
     if !view.arguments.is_empty() {
         row.0.set("arguments", Value::Table(view.arguments));
@@ -113,6 +120,24 @@ fn connection(view: ConnectionView) -> Table {
     row.number("channels", view.channels.into());
     row.number("consumers", view.consumers.into());
     row.number("unsettled", view.unsettled);
+    row.0
+}
+
+/// Begin the cursors of policies.
+const OPERATOR: &str = "operator";
+const USER: &str = "user";
+
+fn policy(it: PolicyDefinition) -> Table {
+    let mut row = Row::default();
+    row.text("name", &it.name);
+    let of = if it.operator { OPERATOR } else { USER };
+    row.text("cursor", &format!("{of} {}", it.name));
+    row.flag("operator", it.operator);
+    row.text("vhost", &it.vhost);
+    row.text("pattern", &it.pattern);
+    row.text("apply_to", &it.apply_to);
+    row.0.set("priority", Value::I64(it.priority));
+    row.0.set("definition", Value::Table(it.definition));
     row.0
 }
 
