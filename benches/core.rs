@@ -88,6 +88,7 @@ impl Bench {
             priority: 0,
             prefetch: 0,
             arguments: Table::new(),
+            selection: None,
         }));
     }
 

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::definition::{Definition, DefinitionKey, Destination};
 use super::message::Message;
 use super::name::Name;
+use super::selection::Selection;
 use super::value::Table;
 
 /// One client connection, numbered by the server, never reused.
@@ -251,6 +252,8 @@ pub struct Consume {
     /// Unsettled deliveries this consumer may hold, 0 for no limit.
     pub prefetch: u32,
     pub arguments: Table,
+    /// Takes only some of the messages.
+    pub selection: Option<Selection>,
 }
 
 /// What the store found for a fetch, in order of position.

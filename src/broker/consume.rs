@@ -12,6 +12,7 @@ use super::limits::MailboxKind;
 use super::mailbox::Asker;
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
+use super::selection::{Search, Selection};
 use super::topology::{check_reach, locked};
 use super::{Broker, Settings, carry};
 
@@ -33,6 +34,12 @@ impl Broker {
         if taken {
             return Err(Refusal::ExclusiveUse { name, vhost });
         }
+        let (mut search, mut keeps) = (None, None);
+        match consume.selection {
+            Some(Selection { selector, drops_others: true }) => keeps = Some(selector),
+            Some(Selection { selector, .. }) => search = Some(Search::new(selector)),
+            None => {}
+        }
         mailbox.consumers.add(Consumer {
             connection: from,
             channel,
@@ -44,6 +51,8 @@ impl Broker {
             prefetch: consume.prefetch,
             unsettled: 0,
             arguments: consume.arguments,
+            search,
+            keeps,
         });
         mailbox.stuck = false;
         let id = mailbox.id;

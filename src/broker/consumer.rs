@@ -1,7 +1,11 @@
 //! Who takes from a mailbox: consumers, their turns, priority and credit.
 
+use std::sync::Arc;
+
 use super::command::{ChannelId, ConnectionId, ConsumerId};
 use super::name::Name;
+use super::selection::Search;
+use super::selector::Selector;
 use super::value::Table;
 
 #[derive(Clone, Debug)]
@@ -18,6 +22,10 @@ pub(super) struct Consumer {
     pub(super) prefetch: u32,
     pub(super) unsettled: u32,
     pub(super) arguments: Table,
+    /// It takes some messages and leaves the others.
+    pub(super) search: Option<Search>,
+    /// It takes all messages, and those that this does not match are gone.
+    pub(super) keeps: Option<Arc<Selector>>,
 }
 
 impl Consumer {
@@ -31,6 +39,8 @@ impl Consumer {
 pub(super) struct Consumers {
     levels: Vec<Level>,
     len: usize,
+    /// Those that take only some messages.
+    searches: usize,
     /// Who was chosen last.
     last: Place,
     /// With a single active consumer: who it is. It stays until it leaves; then the first in order follows.
@@ -61,8 +71,17 @@ impl Consumers {
         self.len == 0
     }
 
+    /// How many take only some messages.
+    pub(super) fn searches(&self) -> usize {
+        self.searches
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Consumer> {
         self.levels.iter().flat_map(|level| &level.list)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Consumer> {
+        self.levels.iter_mut().flat_map(|level| &mut level.list)
     }
 
     /// Those that can have a turn.
@@ -77,6 +96,7 @@ impl Consumers {
             self.active = Some((consumer.connection, consumer.id));
         }
         self.len += 1;
+        self.searches += usize::from(consumer.search.is_some());
         let at = self.levels.partition_point(|level| level.priority > priority);
         match self.levels.get_mut(at) {
             Some(level) if level.priority == priority => level.list.push(consumer),
@@ -96,6 +116,7 @@ impl Consumers {
             self.levels.remove(index);
         }
         self.len -= 1;
+        self.searches -= usize::from(consumer.search.is_some());
         if self.active == Some((connection, id)) {
             let first = self.levels.first().and_then(|level| level.list.first());
             self.active = first.map(|it| (it.connection, it.id));
@@ -147,7 +168,25 @@ impl Consumers {
         Some(&self.levels[self.last.level].list[self.last.at])
     }
 
-    /// The one that `next` chose has one more to settle.
+    /// The same, where asking changes what a consumer knows of the mailbox.
+    pub(super) fn seek(
+        &mut self,
+        single_active: bool,
+        mut can_take: impl FnMut(&mut Consumer) -> bool,
+    ) -> Option<&Consumer> {
+        self.last = if single_active {
+            let (connection, id) = self.active?;
+            let place = self.place(connection, id)?;
+            can_take(&mut self.levels[place.level].list[place.at]).then_some(place)?
+        } else {
+            self.levels.iter_mut().enumerate().find_map(|(index, level)| {
+                Some(Place { level: index, at: level.seek(&mut can_take)? })
+            })?
+        };
+        Some(&self.levels[self.last.level].list[self.last.at])
+    }
+
+    /// The one that was chosen last has one more to settle.
     pub(super) fn count_delivery(&mut self) {
         self.levels[self.last.level].list[self.last.at].unsettled += 1;
     }
@@ -161,6 +200,14 @@ impl Level {
     fn next(&mut self, can_take: impl Fn(&Consumer) -> bool) -> Option<usize> {
         let turn = if self.turn < self.list.len() { self.turn } else { 0 };
         let at = (turn..self.list.len()).chain(0..turn).find(|at| can_take(&self.list[*at]))?;
+        self.turn = at + 1;
+        Some(at)
+    }
+
+    fn seek(&mut self, mut can_take: impl FnMut(&mut Consumer) -> bool) -> Option<usize> {
+        let turn = if self.turn < self.list.len() { self.turn } else { 0 };
+        let mut places = (turn..self.list.len()).chain(0..turn);
+        let at = places.find(|at| can_take(&mut self.list[*at]))?;
         self.turn = at + 1;
         Some(at)
     }

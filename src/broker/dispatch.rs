@@ -13,26 +13,44 @@ use super::lane::Entry;
 use super::lease::Lease;
 use super::mailbox::{Asker, Mailbox};
 use super::paging::Recall;
+use super::selection::LOOKS_MAX;
+use super::selector::Selector;
 use super::turn::Turn;
 
 /// Who gets a message.
 #[derive(Clone, Copy)]
-struct Taker {
-    connection: ConnectionId,
-    channel: ChannelId,
+pub(super) struct Taker {
+    pub(super) connection: ConnectionId,
+    pub(super) channel: ChannelId,
     /// 0 where one message was asked for.
-    consumer: ConsumerId,
-    no_ack: bool,
+    pub(super) consumer: ConsumerId,
+    pub(super) no_ack: bool,
+}
+
+impl From<&Consumer> for Taker {
+    fn from(it: &Consumer) -> Self {
+        let (connection, channel) = (it.connection, it.channel);
+        Self { connection, channel, consumer: it.id, no_ack: it.no_ack }
+    }
 }
 
 impl Mailbox {
     /// Gives ready messages to consumers until one of both runs out, and drops what may not stay.
     pub(super) fn dispatch(&mut self, turn: &mut Turn<'_>) {
         self.wake_due(turn);
+        self.unfinished = false;
+        self.turn_back(turn);
+        let mut looks = LOOKS_MAX;
         if !self.askers.is_empty() {
             self.answer_askers(turn);
         }
         while self.ready > 0 && !self.stuck {
+            if self.consumers.searches() > 0 {
+                if self.give_chosen(&mut looks, turn) {
+                    continue;
+                }
+                break;
+            }
             let connections = &*turn.connections;
             let can_take = |consumer: &Consumer| can_take(consumer, connections, turn.settings);
             let Some(consumer) = self.consumers.next(self.limits.single_active, can_take) else {
@@ -40,21 +58,31 @@ impl Mailbox {
                 self.remember_stalled(turn);
                 break;
             };
-            let taker = Taker {
-                connection: consumer.connection,
-                channel: consumer.channel,
-                consumer: consumer.id,
-                no_ack: consumer.no_ack,
-            };
+            let (taker, keeps) = (Taker::from(consumer), consumer.keeps.clone());
             let Some(entry) = self.take_fresh(turn) else { break };
-            if !taker.no_ack {
-                self.consumers.count_delivery();
-            }
-            self.hand_over(entry, taker, turn);
+            self.give(entry, taker, keeps.as_deref(), turn);
         }
         self.expire(turn);
         self.enforce_length(turn);
+        self.pass_over(turn);
         self.load(turn);
+    }
+
+    /// To the consumer that was chosen last, unless it only throws it away.
+    pub(super) fn give(
+        &mut self,
+        entry: Entry,
+        taker: Taker,
+        keeps: Option<&Selector>,
+        turn: &mut Turn<'_>,
+    ) {
+        if keeps.is_some_and(|selector| !selector.matches(entry.message.properties())) {
+            return self.forget_handed_over(&entry, turn);
+        }
+        if !taker.no_ack {
+            self.consumers.count_delivery();
+        }
+        self.hand_over(entry, taker, turn);
     }
 
     /// The next entry that is not too old. A time to live of 0 allows delivery in the same moment.
@@ -72,6 +100,7 @@ impl Mailbox {
     /// Answers those who asked for one message, in the order they asked; not while the first message is still on its
     /// way from the store.
     pub(super) fn answer_askers(&mut self, turn: &mut Turn<'_>) {
+        self.turn_back(turn);
         while let Some(&asker) = self.askers.front() {
             let entry = self.take_fresh(turn);
             if entry.is_none() && self.ready > 0 {
@@ -137,7 +166,7 @@ impl Mailbox {
     }
 
     /// Consumers that want more but whose connection or channel is full: they are asked again when that changes.
-    fn remember_stalled(&self, turn: &mut Turn<'_>) {
+    pub(super) fn remember_stalled(&self, turn: &mut Turn<'_>) {
         for consumer in self.consumers.in_turn(self.limits.single_active) {
             if consumer.has_credit()
                 && let Some(connection) = turn.connections.get_mut(&consumer.connection)
@@ -163,7 +192,7 @@ impl Mailbox {
     }
 }
 
-fn can_take(
+pub(super) fn can_take(
     consumer: &Consumer,
     connections: &BTreeMap<ConnectionId, Connection>,
     settings: &Settings,

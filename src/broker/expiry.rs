@@ -87,12 +87,16 @@ impl Mailbox {
     pub(super) fn has_stale_cold(&self, now: Time) -> bool {
         let Some(ttl) = self.limits.message_ttl_ms else { return false };
         self.lanes.iter().any(|lane| {
-            lane.is_front_cold() && lane.oldest().is_some_and(|since| since.plus_ms(ttl) <= now)
+            let cold = lane.is_front_cold() || lane.passed() > Seq(0);
+            cold && lane.oldest().is_some_and(|since| since.plus_ms(ttl) <= now)
         })
     }
 
     /// When `tick` has something to do.
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
+        if self.unfinished {
+            return Some(now);
+        }
         let mut next: Option<Time> = None;
         let mut consider = |time: Option<Time>| {
             next = match (next, time) {

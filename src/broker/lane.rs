@@ -47,6 +47,9 @@ impl Entry {
     }
 }
 
+/// Taking an entry from further inside than this moves many others.
+const FAR: usize = 4096;
+
 /// Neighbours that only the store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cold {
@@ -93,6 +96,9 @@ pub(super) struct Lane {
     cold: BTreeMap<Seq, Cold>,
     /// After all others. Empty while nothing is cold or loading.
     tail: VecDeque<Entry>,
+    /// Cold ranges up to here are wanted by nobody now: what follows is taken as if they were not there. No range
+    /// lies on both sides.
+    passed: Seq,
 }
 
 /// What an answer of the store came to.
@@ -118,20 +124,29 @@ impl Lane {
     }
 
     fn all_hot(&self) -> bool {
-        self.cold.is_empty() && self.loading.is_empty()
+        self.loading.is_empty() && !self.has_cold()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.strays.is_empty() && self.all_hot() && self.tail.is_empty()
+        self.head.is_empty()
+            && self.strays.is_empty()
+            && self.tail.is_empty()
+            && self.loading.is_empty()
+            && self.cold.is_empty()
     }
 
     /// Whether there is something to load.
     pub(super) fn has_cold(&self) -> bool {
-        !self.cold.is_empty()
+        self.cold.last_key_value().is_some_and(|(first, _)| *first > self.passed)
     }
 
     fn first_cold(&self) -> Option<&Cold> {
-        match (self.loading.first(), self.cold.first_key_value()) {
+        let cold = if self.passed == Seq(0) {
+            self.cold.first_key_value()
+        } else {
+            self.cold.range(Seq(self.passed.0 + 1)..).next()
+        };
+        match (self.loading.first(), cold) {
             (Some(loading), Some((first, cold))) => {
                 Some(if loading.first < *first { loading } else { cold })
             }
@@ -181,6 +196,11 @@ impl Lane {
 
     /// When the first ready message came, wherever it is; of a cold one perhaps earlier.
     pub(super) fn oldest(&self) -> Option<Time> {
+        if self.passed > Seq(0)
+            && let Some((_, cold)) = self.cold.first_key_value()
+        {
+            return Some(cold.since);
+        }
         match self.front() {
             Some(entry) => Some(entry.rest.since),
             None => self.first_cold().map(|cold| cold.since),
@@ -195,7 +215,14 @@ impl Lane {
         let mut removed = None;
         for list in [&mut self.head, &mut self.tail] {
             if let Ok(at) = list.binary_search_by_key(&seq, |entry| entry.seq) {
-                removed = list.remove(at);
+                if at.min(list.len() - at) > FAR {
+                    // The next one is taken from near here: it must not move as many again.
+                    self.strays.extend(list.drain(..at).map(|entry| (entry.seq, entry)));
+                    removed = list.pop_front();
+                } else {
+                    removed = list.remove(at);
+                }
+                break;
             }
         }
         self.join();
@@ -229,6 +256,7 @@ impl Lane {
         if let Some((_, last)) = self.cold.range_mut(..cold.first).next_back()
             && last.end() == cold.first.0
             && last.seen == cold.seen
+            && (last.first > self.passed) == (cold.first > self.passed)
             && last.count.checked_add(cold.count).is_some()
         {
             last.count += cold.count;
@@ -247,28 +275,26 @@ impl Lane {
     pub(super) fn load(&mut self, count_max: usize, bytes_max: u64) -> Vec<(Seq, u32)> {
         let mut ranges = Vec::new();
         if self.asked
-            || self.cold.is_empty()
+            || !self.has_cold()
             || (self.head.len() * 2 > count_max && !self.is_front_cold())
         {
             return ranges;
         }
         let (mut count, mut bytes) = (0, 0);
-        while let Some(mut first) = self.cold.first_entry() {
+        while let Some((&first, range)) = self.cold.range_mut(Seq(self.passed.0 + 1)..).next() {
             if count >= count_max || (bytes >= bytes_max && count > 0) {
                 break;
             }
-            let range = first.get_mut();
             let average = (range.bytes / u64::from(range.count)).max(1);
             let fitting = (bytes_max.saturating_sub(bytes) / average) as usize;
             let room = (count_max - count).min(fitting).max(1);
-            let taken = if room < range.count as usize {
-                let taken = range.split_front(room as u32);
-                let rest = first.remove();
+            let mut taken = *range;
+            self.cold.remove(&first);
+            if room < taken.count as usize {
+                let mut rest = taken;
+                taken = rest.split_front(room as u32);
                 self.cold.insert(rest.first, rest);
-                taken
-            } else {
-                first.remove()
-            };
+            }
             count += taken.count as usize;
             bytes += taken.bytes;
             ranges.push((taken.first, taken.count));
@@ -338,9 +364,10 @@ impl Lane {
                 self.strays.insert(entry.seq, entry);
             }
         }
-        while self.strays.len() > hot_max * 2
+        while self.has_stray_surplus(hot_max)
             && let Some(last) = self.strays.last_entry()
             && last.get().is_safe(durable)
+            && *last.key() > self.passed
         {
             let entry = last.remove();
             freed += entry.message.size() as u64;
@@ -361,7 +388,11 @@ impl Lane {
     pub(super) fn has_surplus(&self, hot_max: usize) -> bool {
         self.head.len() > hot_max * 2
             || self.tail.len() > hot_max / 4
-            || self.strays.len() > hot_max * 2
+            || self.has_stray_surplus(hot_max)
+    }
+
+    pub(super) fn has_stray_surplus(&self, hot_max: usize) -> bool {
+        self.strays.len() > hot_max * 2
     }
 
     /// Everything, for purge: entries in memory and ranges in the store.
@@ -372,7 +403,108 @@ impl Lane {
         entries.sort_unstable_by_key(|entry| entry.seq);
         let mut ranges: Vec<Cold> = self.loading.drain(..).collect();
         ranges.extend(std::mem::take(&mut self.cold).into_values());
+        self.passed = Seq(0);
         (entries, ranges)
+    }
+
+    /// An entry in memory, by its position.
+    pub(super) fn get(&self, seq: Seq) -> Option<&Entry> {
+        let in_list = |list: &VecDeque<Entry>| list.binary_search_by_key(&seq, |it| it.seq).ok();
+        if let Some(at) = in_list(&self.head) {
+            return self.head.get(at);
+        }
+        self.strays.get(&seq).or_else(|| self.tail.get(in_list(&self.tail)?))
+    }
+
+    /// The first entry behind a position; `None` where an earlier one must come from the store.
+    pub(super) fn after(&self, seq: Seq) -> Option<&Entry> {
+        let in_list = |list: &VecDeque<Entry>| list.partition_point(|entry| entry.seq <= seq);
+        let listed = self.head.get(in_list(&self.head));
+        let listed = listed.or_else(|| self.tail.get(in_list(&self.tail)));
+        let stray = self.strays.range(Seq(seq.0 + 1)..).next().map(|(_, stray)| stray);
+        let entry = match (listed, stray) {
+            (Some(listed), Some(stray)) if stray.seq < listed.seq => stray,
+            (Some(listed), _) => listed,
+            (None, stray) => stray?,
+        };
+        self.cold_after(seq).is_none_or(|cold| cold > entry.seq).then_some(entry)
+    }
+
+    /// The first position behind this one that the store would have to give.
+    pub(super) fn cold_after(&self, seq: Seq) -> Option<Seq> {
+        let next = Seq(seq.0 + 1);
+        let loading = self.loading.iter().find(|cold| cold.end() > next.0);
+        let before = self.cold.range(..next).next_back().filter(|(_, cold)| cold.end() > next.0);
+        let cold = before.or_else(|| self.cold.range(next..).next()).map(|(_, cold)| cold);
+        let firsts = loading.into_iter().chain(cold).map(|cold| cold.first.max(next));
+        firsts.min()
+    }
+
+    /// Up to where nothing cold is wanted.
+    pub(super) fn passed(&self) -> Seq {
+        self.passed
+    }
+
+    /// Nobody wants anything up to this position but what is `kept`: the store has the rest, what it does not hold
+    /// stays. Returns how many bytes of memory that freed.
+    pub(super) fn pass(&mut self, upto: Seq, durable: Epoch, kept: impl Fn(Seq) -> bool) -> u64 {
+        if upto <= self.passed {
+            return 0;
+        }
+        let within = self.strays.range(Seq(self.passed.0 + 1)..=upto);
+        let safe: Vec<Seq> = within
+            .filter(|(seq, it)| it.is_safe(durable) && !kept(**seq))
+            .map(|(seq, _)| *seq)
+            .collect();
+        self.set_passed(upto);
+        let mut freed = 0;
+        for seq in safe {
+            if let Some(entry) = self.strays.remove(&seq) {
+                freed += entry.message.size() as u64;
+                self.insert_cold(entry.cold());
+            }
+        }
+        let within = self.head.partition_point(|entry| entry.seq <= upto);
+        freed += self.store_head(within, durable);
+        self.join();
+        freed
+    }
+
+    /// Somebody wants what lies behind this position. Returns how many bytes of memory that freed.
+    pub(super) fn turn_back(&mut self, to: Seq, durable: Epoch) -> u64 {
+        self.set_passed(to.min(self.passed));
+        // The head comes before what is cold.
+        match self.head.front().map(|front| front.seq) {
+            Some(front) if self.first_cold().is_some_and(|cold| cold.first < front) => {
+                self.store_head(self.head.len(), durable)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Leaves the first of the head to the store, where it surely holds them.
+    fn store_head(&mut self, count: usize, durable: Epoch) -> u64 {
+        let mut freed = 0;
+        for entry in self.head.drain(..count).collect::<Vec<_>>() {
+            if entry.is_safe(durable) {
+                freed += entry.message.size() as u64;
+                self.insert_cold(entry.cold());
+            } else {
+                self.strays.insert(entry.seq, entry);
+            }
+        }
+        freed
+    }
+
+    fn set_passed(&mut self, seq: Seq) {
+        if let Some((_, range)) = self.cold.range_mut(..=seq).next_back()
+            && range.end() > seq.0 + 1
+        {
+            let mut rest = *range;
+            *range = rest.split_front((seq.0 + 1 - rest.first.0) as u32);
+            self.cold.insert(rest.first, rest);
+        }
+        self.passed = seq;
     }
 
     /// Entries in memory, for views.

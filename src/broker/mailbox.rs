@@ -51,6 +51,10 @@ pub(super) struct Mailbox {
     pub(super) counts: Counts,
     /// No consumer could take anything when last asked.
     pub(super) stuck: bool,
+    /// Consumers with selectors have not looked at everything yet, so as not to hold up others.
+    pub(super) unfinished: bool,
+    /// Some lane passed over messages that nobody wants.
+    pub(super) passed: bool,
     /// The deadline it has in the broker's timers.
     pub(super) timer: Option<Time>,
     pub(super) next: Seq,
@@ -119,6 +123,8 @@ impl Mailbox {
             ready_bytes: 0,
             counts: Counts::default(),
             stuck: false,
+            unfinished: false,
+            passed: false,
             timer: None,
             next: Seq(1),
             mark: Mark::default(),
@@ -179,6 +185,7 @@ impl Mailbox {
         }
         self.ready += 1;
         self.ready_bytes += entry.body_size();
+        self.offer(&entry, lane);
         self.lanes[lane].append(entry);
     }
 
@@ -193,17 +200,22 @@ impl Mailbox {
                 return None;
             }
         }
-        let mut entry = self.lanes[lane].take()?;
+        let entry = self.lanes[lane].take()?;
+        Some(self.taken(entry, turn))
+    }
+
+    /// An entry left its lane to be delivered.
+    pub(super) fn taken(&mut self, mut entry: Entry, turn: &mut Turn<'_>) -> Entry {
         self.forget_ready(&entry, turn);
         let seen = self.mark.was_seen(entry.seq);
         #[cfg(feature = "planted")]
         let seen = seen && turn.settings.plant != Some(super::Plant::LostRedelivered);
         entry.rest.redelivered |= seen;
         self.mark.delivered(entry.seq);
-        Some(entry)
+        entry
     }
 
-    fn may_show(&mut self, seq: Seq, epoch: super::Epoch, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn may_show(&mut self, seq: Seq, epoch: super::Epoch, turn: &mut Turn<'_>) -> bool {
         let (may, mark) = self.mark.may_show(seq, epoch, turn.epoch, turn.durable);
         if let Some(upto) = mark {
             turn.write(Write::Mark { mailbox: self.id, upto });
@@ -318,6 +330,7 @@ impl Mailbox {
             self.expiries.insert((entry.rest.expires, entry.seq, entry.rest.lane));
         }
         let lane = self.lane_of(entry.rest.lane);
+        self.offer(&entry, lane);
         self.lanes[lane].put_back(entry);
         self.stuck = false;
     }
@@ -372,6 +385,7 @@ impl Mailbox {
             }
         }
         self.expiries.clear();
+        self.passed = false;
         self.ready = 0;
         self.ready_bytes = 0;
         self.counts.purged += gone;

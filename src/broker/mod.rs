@@ -33,6 +33,7 @@ mod policy;
 mod publish;
 mod refusal;
 pub mod routing;
+mod selection;
 pub mod selector;
 mod settings;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use message::*;
 pub use name::{Name, Time};
 pub use neutral::NEUTRAL;
 pub use refusal::{Action, Kind, Refusal};
+pub use selection::Selection;
 #[cfg(feature = "planted")]
 pub use settings::Plant;
 pub use settings::Settings;
@@ -331,6 +333,9 @@ impl Broker {
             mailbox.cool(&mut turn);
             if mailbox.has_surplus(&self.settings) {
                 self.surplus.insert(id);
+            }
+            if mailbox.has_searches() && !mailbox.stuck {
+                self.dirty.push(id);
             }
         }
         self.finish(now, out);

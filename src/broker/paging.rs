@@ -164,6 +164,8 @@ impl Mailbox {
             self.ready -= loaded.missing;
             self.counts.damaged += loaded.missing;
             self.ready_bytes = self.ready_bytes - loaded.bytes_assumed + loaded.bytes;
+            // There is more to look at.
+            self.stuck &= !self.has_searches();
         }
     }
 
@@ -171,6 +173,10 @@ impl Mailbox {
     pub(super) fn cool(&mut self, turn: &mut Turn<'_>) {
         let hot = self.hot_max(turn.settings);
         let mut freed = self.delayed.cool(turn.durable);
+        if self.has_searches() && self.lanes.iter().any(|lane| lane.has_stray_surplus(hot)) {
+            // Messages leave memory that came back for somebody.
+            self.look_again();
+        }
         for lane in &mut self.lanes {
             if lane.has_surplus(hot) {
                 freed += lane.cool(hot, turn.durable);

@@ -11,4 +11,5 @@ mod publishing;
 mod random;
 mod recovery;
 mod request;
+mod selecting;
 mod topology;

@@ -60,6 +60,7 @@ pub(super) fn consume(mailbox: &str, consumer: u32) -> Consume {
         priority: 0,
         prefetch: 0,
         arguments: Table::new(),
+        selection: None,
     }
 }
 

@@ -124,6 +124,7 @@ impl Channel {
                 prefetch: self.prefetch,
                 mailbox,
                 arguments: wanted.arguments,
+                selection: None,
             })
         };
         let (state, then) = if wanted.nowait {

@@ -150,6 +150,7 @@ impl Open {
             priority: 0,
             prefetch: pull.count,
             arguments: Table::new(),
+            selection: None,
         };
         self.pulls.deadlines.insert((pull.deadline, number));
         self.ask(MAIN, Request::Consume(consume), Pending::PullWaits(number), out);

@@ -48,6 +48,7 @@ impl Open {
             priority: subscribe.priority,
             prefetch: subscribe.credit,
             arguments: table::decode(subscribe.arguments),
+            selection: None,
         };
         let pending = Pending::Subscribed { id, channel };
         self.ask(channel, Request::Consume(consume), pending, out);

@@ -282,15 +282,6 @@ impl Open {
             }
             return;
         };
-        if let Some(selector) = &subscription.selector
-            && !selector.matches(delivery.message.properties())
-        {
-            if !delivery.settled {
-                let settle = Held::settle(&[held], Outcome::Accepted);
-                out.commands.push(Command::Settle(settle));
-            }
-            return;
-        }
         let message_id = format!("{}{}", subscription.message_prefix, held.number);
         let acknowledged = subscription.mode != AckMode::Auto && !delivery.settled;
         if acknowledged {

@@ -199,6 +199,7 @@ impl Open {
             priority: 0,
             prefetch: 0,
             arguments: Table::new(),
+            selection: None,
         }));
         Ok(mailbox)
     }

@@ -1,6 +1,7 @@
 //! SUBSCRIBE, UNSUBSCRIBE, ACK and NACK.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,7 +20,7 @@ use super::transaction::Action;
 use crate::broker::selector::Selector;
 use crate::broker::{
     BindingOf, Command, Consume, DeclareMailbox, Destination as BindingEnd, Name, Outcome, Request,
-    Table,
+    Selection, Table,
 };
 use crate::sessions::Outbox;
 
@@ -57,7 +58,7 @@ impl Open {
         let priority = headers.get("x-priority").map_or(Ok(0), priority)?;
         let prefetch = prefetch(headers)?;
         let arguments = consumer_arguments(headers)?;
-        let selector = selector(headers, &target)?;
+        let selection = selection(headers, &target)?;
         let mut steps = VecDeque::new();
         let durable = is_durable(headers);
         let mailbox = match &target {
@@ -91,10 +92,10 @@ impl Open {
             priority,
             prefetch,
             arguments,
+            selection,
         }));
         let prefix = self.message_prefix(&tag);
-        let mut subscription = Subscription::new(id, text, mode, prefix);
-        subscription.selector = selector;
+        let subscription = Subscription::new(id, text, mode, prefix);
         self.subscriptions.add(tag, consumer, subscription);
         self.run(steps, Then::Nothing, headers.get("receipt"), out);
         Ok(Flow::Later)
@@ -276,18 +277,15 @@ fn checked_name(name: String, header: &str) -> Result<Name, Fault> {
     Ok(name.into())
 }
 
-/// A selector drops what it does not match from the subscription's own mailbox. A queue that others take
-/// from too has none.
-fn selector(headers: &Headers, target: &Destination) -> Result<Option<Selector>, Fault> {
+/// What the selector does not match stays in a queue, for others, and goes from a mailbox of the subscription's own.
+fn selection(headers: &Headers, target: &Destination) -> Result<Option<Selection>, Fault> {
     let Some(text) = headers.get("selector").filter(|text| !text.trim().is_empty()) else {
         return Ok(None);
     };
-    if !matches!(target, Destination::Topic(_) | Destination::Exchange { .. }) {
-        let detail = "'selector' works with /topic and /exchange only";
-        return Err(Fault::new("Invalid header", detail));
-    }
-    let parsed = Selector::parse(text);
-    parsed.map(Some).map_err(|error| Fault::new("Invalid selector", error.to_string()))
+    let selector =
+        Selector::parse(text).map_err(|error| Fault::new("Invalid selector", error.to_string()))?;
+    let drops_others = matches!(target, Destination::Topic(_) | Destination::Exchange { .. });
+    Ok(Some(Selection { selector: Arc::new(selector), drops_others }))
 }
 
 fn prefetch(headers: &Headers) -> Result<u32, Fault> {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
-use crate::broker::selector::Selector;
 use crate::broker::{ChannelId, ConsumerId, MailboxId, Outcome, Run, Seq, Settle};
 
 /// How a client acknowledges.
@@ -62,8 +61,6 @@ pub(super) struct Subscription {
     pub(super) mode: AckMode,
     /// Everything of a message id but its number.
     pub(super) message_prefix: String,
-    /// Of the messages in its own mailbox, those that the client wants.
-    pub(super) selector: Option<Selector>,
     /// By the number in the message id.
     unsettled: BTreeMap<u64, (MailboxId, Seq)>,
 }
@@ -80,7 +77,6 @@ impl Subscription {
             destination: destination.to_owned(),
             mode,
             message_prefix,
-            selector: None,
             unsettled: BTreeMap::new(),
         }
     }
