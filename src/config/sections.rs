@@ -110,6 +110,10 @@ sections! {
         connections_max: u32 = 10_000,
         /// A client that has not logged in by then is cut off.
         login_timeout: Period = Period::seconds(10),
+        /// So many logins of one user from one place may fail at once; further ones wait three seconds and are refused while it lasts. `0` lets everybody guess. A place is a host, or on this host a user of its system. Logins that were right before are not held up.
+        failed_logins_max: u32 = 10,
+        /// So many failed logins are forgotten every minute.
+        failed_logins_per_minute: u32 = 5,
         /// A client that takes nothing of what it is sent for so long is cut off.
         write_stall: Period = Period::seconds(30),
         /// Larger messages are refused.

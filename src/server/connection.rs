@@ -18,9 +18,10 @@ use tracing::Span;
 use super::clock::Clock;
 use super::intake::{Lane, Requests};
 use super::outbox::{EventQueue, Heard};
-use super::password::Verifier;
 use super::socket::Socket;
+use super::throttle::Origin;
 use super::timer::Timer;
+use super::verifier::Verifier;
 use crate::broker::{Command, ConnectionId, Event, Time};
 use crate::sessions::{Outbox, Session};
 
@@ -89,6 +90,7 @@ pub(super) async fn drive<I>(
     io: I,
     id: ConnectionId,
     session: Box<dyn Session>,
+    origin: Origin,
     house: House,
     span: Span,
 ) -> End
@@ -99,7 +101,7 @@ where
     let Ok(lane) = Lane::join(house.requests.clone(), id, queue.clone()).await else {
         return End::BrokerGone;
     };
-    let mut conversation = Conversation::new(io, session, lane, queue, house);
+    let mut conversation = Conversation::new(io, session, origin, lane, queue, house);
     let end = poll_fn(|context| {
         // A session that panicked is not called again.
         let polled = catch_unwind(AssertUnwindSafe(|| conversation.poll(&span, context)));
@@ -113,6 +115,7 @@ where
 struct Conversation<I> {
     socket: Socket<I>,
     session: Box<dyn Session>,
+    origin: Origin,
     lane: Lane,
     queue: Arc<EventQueue>,
     /// Taken from the queue and not yet told to the session.
@@ -142,6 +145,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Conversation<I> {
     fn new(
         io: I,
         session: Box<dyn Session>,
+        origin: Origin,
         lane: Lane,
         queue: Arc<EventQueue>,
         house: House,
@@ -150,6 +154,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Conversation<I> {
         Self {
             socket: Socket::new(io),
             session,
+            origin,
             lane,
             queue,
             events: VecDeque::new(),
@@ -300,6 +305,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Conversation<I> {
         match self.socket.poll_read(self.opened, context) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(0)) => return Err(End::ClientGone),
+            // Gone without the goodbye of TLS; the protocol's own is what counts.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(End::ClientGone);
+            }
             Poll::Ready(count) => count?,
         };
         self.receive(now);
@@ -356,8 +365,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Conversation<I> {
     /// What the session wants besides commands and bytes.
     fn heed_outbox(&mut self) {
         if let Some(verify) = self.out.verify.take() {
-            let verifier = self.verifier.clone();
-            self.verifying = Some(Box::pin(async move { verifier.check(verify).await }));
+            let (verifier, origin) = (self.verifier.clone(), self.origin);
+            self.verifying = Some(Box::pin(async move { verifier.check(verify, origin).await }));
         }
         if let Some(pause) = self.out.pause_reading.take() {
             self.paused = pause;

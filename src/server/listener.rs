@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{End, House, drive};
 use super::http;
+use super::throttle::Origin;
 use crate::broker::ConnectionId;
 use crate::sessions::amqp::{self, AmqpSession};
 use crate::sessions::native::{self, NativeSession};
@@ -177,7 +178,7 @@ impl Door {
         let session = session(facts, &self.sessions);
         let span = tracing::info_span!("connection", id = id.0, protocol, peer = %peer);
         tracing::debug!(parent: &span, "accepted");
-        match drive(io, id, session, self.house.clone(), span.clone()).await {
+        match drive(io, id, session, Origin { peer, local }, self.house.clone(), span.clone()).await {
             end @ (End::Closed | End::ClientGone) => tracing::debug!(parent: &span, "{end}"),
             end @ (End::Panicked | End::BrokerGone) => tracing::error!(parent: &span, "{end}"),
             end => tracing::info!(parent: &span, "closed: {end}"),

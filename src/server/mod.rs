@@ -23,7 +23,9 @@ mod reader;
 mod release;
 mod shutdown;
 mod socket;
+mod throttle;
 mod timer;
+mod verifier;
 mod watch;
 mod websocket;
 
@@ -47,7 +49,8 @@ use self::clock::Clock;
 use self::connection::{House, Limits};
 use self::listener::{Door, Listener, Sessions};
 use self::notice::Notice;
-use self::password::Verifier;
+use self::throttle::Patience;
+use self::verifier::Verifier;
 #[cfg(feature = "planted")]
 use crate::broker::Plant;
 use crate::broker::{Broker, NEUTRAL, Recovered, SERVER, Settings, WireForm};
@@ -149,7 +152,7 @@ impl Server {
         tokio::spawn(task.run());
         tokio::spawn(watch::run(marks(&config), watched, notices.clone()));
 
-        let verifier = Arc::new(Verifier::new()?);
+        let verifier = Arc::new(Verifier::new(patience(&config))?);
         let house = House { requests, verifier, clock, limits: connection_limits(&config) };
         let door = Door {
             house,
@@ -317,6 +320,13 @@ fn connection_limits(config: &Config) -> Limits {
         input_max: usize_of(ByteSize(config.limits.message_size_max.0 + INPUT_MARGIN)),
         window_deliveries: config.limits.window_deliveries,
         window_bytes: config.limits.window_bytes.0,
+    }
+}
+
+fn patience(config: &Config) -> Patience {
+    Patience {
+        failures_max: config.limits.failed_logins_max,
+        failures_per_minute: config.limits.failed_logins_per_minute,
     }
 }
 

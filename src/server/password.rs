@@ -1,105 +1,18 @@
-//! Checks passwords: slow by design, so few at a time and remembered for a while.
-
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+//! Passwords and their hashes. Slow by design.
 
 use argon2::Argon2;
 use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256, Sha512};
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
-use tokio::time::Instant;
-use zeroize::Zeroizing;
 
 use crate::broker::Credential;
-use crate::sessions::Verify;
 
-/// Each check takes 19 MiB and a core for tens of milliseconds.
-const CHECKS_AT_ONCE: usize = 2;
-/// Further logins are refused at once.
-const CHECKS_WAITING_MAX: usize = 256;
-const REMEMBERED_FOR: Duration = Duration::from_secs(300);
-const REMEMBERED_MAX: usize = 10_000;
 const SALT_SIZE: usize = 4;
 /// What an unknown user is checked against: the hash of nothing anybody knows, at the usual cost.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cGlsbGFyYm94bm9ib2R5IQ$/l8sqEeDfBNMTCsOTYvMCpZrlZz4GYyZDQ3dYIUZz64";
-
-pub(super) struct Verifier {
-    /// Makes a remembered login useless outside of this process.
-    key: [u8; 32],
-    remembered: Mutex<HashMap<[u8; 32], Instant>>,
-    checks: Semaphore,
-    waiting: Semaphore,
-}
-
-impl Verifier {
-    /// Fails when the machine has no randomness to give.
-    pub(super) fn new() -> Result<Self, getrandom::Error> {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key)?;
-        Ok(Self {
-            key,
-            remembered: Mutex::default(),
-            checks: Semaphore::new(CHECKS_AT_ONCE),
-            waiting: Semaphore::new(CHECKS_WAITING_MAX),
-        })
-    }
-
-    pub(super) async fn check(&self, verify: Verify) -> bool {
-        let mark = self.mark(&verify);
-        if let Some(mark) = &mark
-            && self.remembers(mark)
-        {
-            return true;
-        }
-        let Ok(_place) = self.waiting.try_acquire() else {
-            tracing::warn!("a login was refused: {CHECKS_WAITING_MAX} others wait to be checked");
-            return false;
-        };
-        let Ok(_turn) = self.checks.acquire().await else { return false };
-        let password = Zeroizing::new(verify.password);
-        let credential = verify.credential;
-        let accepted = spawn_blocking(move || accepts(credential.as_ref(), &password)).await;
-        let accepted = accepted.unwrap_or(false);
-        if let Some(mark) = mark.filter(|_| accepted) {
-            self.remember(mark);
-        }
-        accepted
-    }
-
-    /// Stands for user, password and stored hash together, so a changed password is not remembered.
-    fn mark(&self, verify: &Verify) -> Option<[u8; 32]> {
-        let credential = verify.credential.as_ref()?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("any key size will do");
-        for part in [verify.user.as_bytes(), &verify.password, credential.password_hash.as_bytes()]
-        {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part);
-        }
-        Some(mac.finalize().into_bytes().into())
-    }
-
-    fn remembers(&self, mark: &[u8; 32]) -> bool {
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.get(mark).is_some_and(|since| since.elapsed() < REMEMBERED_FOR)
-    }
-
-    fn remember(&self, mark: [u8; 32]) {
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.len() >= REMEMBERED_MAX {
-            remembered.retain(|_, since| since.elapsed() < REMEMBERED_FOR);
-        }
-        if remembered.len() < REMEMBERED_MAX {
-            remembered.insert(mark, Instant::now());
-        }
-    }
-}
 
 /// An argon2id hash with a new salt, as it is stored.
 pub fn hash(password: &[u8]) -> Result<String, argon2::password_hash::Error> {
@@ -108,7 +21,7 @@ pub fn hash(password: &[u8]) -> Result<String, argon2::password_hash::Error> {
 }
 
 /// A failure costs as much whether the user is known or not, and however the password is stored.
-fn accepts(credential: Option<&Credential>, password: &[u8]) -> bool {
+pub(super) fn accepts(credential: Option<&Credential>, password: &[u8]) -> bool {
     let known = credential.filter(|it| !password.is_empty() && !it.password_hash.is_empty());
     let accepted = match known.map(|it| (it.hashing.as_str(), it.password_hash.as_str())) {
         Some(("argon2id", phc)) => return accepts_argon2(phc, password),
@@ -198,30 +111,5 @@ mod tests {
         let credential = credential(hashing, stored);
         assert!(!accepts(Some(&credential), b"secret"));
         assert!(!accepts(Some(&credential), b""));
-    }
-
-    #[tokio::test]
-    async fn a_verified_login_is_remembered_until_the_password_changes() {
-        let verifier = Verifier::new().unwrap();
-        let known = credential("argon2id", &hash(b"secret").unwrap());
-        let verify = |password: &str, credential: &Credential| Verify {
-            user: "anna".into(),
-            password: password.into(),
-            credential: Some(credential.clone()),
-        };
-        assert!(verifier.check(verify("secret", &known)).await);
-        let mark = verifier.mark(&verify("secret", &known)).unwrap();
-        assert!(verifier.remembers(&mark));
-        assert!(!verifier.check(verify("wrong", &known)).await);
-        let changed = credential("argon2id", &hash(b"other").unwrap());
-        assert!(!verifier.check(verify("secret", &changed)).await);
-        assert_eq!(verifier.remembered.lock().unwrap().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn an_unknown_user_is_refused() {
-        let verifier = Verifier::new().unwrap();
-        let verify = Verify { user: "x".into(), password: "x".into(), credential: None };
-        assert!(!verifier.check(verify).await);
     }
 }

@@ -9,6 +9,7 @@ use super::*;
 use crate::broker::{Credential, Name, Open, Table, Ticket};
 use crate::server::intake::{Input, Intake, LANE_BATCHES_MAX, lanes};
 use crate::server::outbox::Outboxes;
+use crate::server::throttle::Patience;
 use crate::sessions::Verify;
 
 /// Each line is a wish; what the broker says is written as a line.
@@ -108,6 +109,8 @@ fn verify(password: &str) -> Verify {
     }
 }
 
+const PATIENCE: Patience = Patience { failures_max: 10, failures_per_minute: 5 };
+
 const LIMITS: Limits = Limits {
     login_timeout_ms: 10_000,
     write_stall_ms: 30_000,
@@ -115,6 +118,11 @@ const LIMITS: Limits = Limits {
     window_deliveries: 100,
     window_bytes: 10_000,
 };
+
+fn origin() -> Origin {
+    let end = ([10, 0, 0, 1], 1).into();
+    Origin { peer: end, local: end }
+}
 
 struct Stage {
     requests: Requests,
@@ -140,12 +148,12 @@ impl Stage {
         let (socket, far) = duplex(socket_size);
         let house = House {
             requests: self.requests.clone(),
-            verifier: Arc::new(Verifier::new().unwrap()),
+            verifier: Arc::new(Verifier::new(PATIENCE).unwrap()),
             clock: Clock::start(),
             limits: LIMITS,
         };
         let session = Box::new(Lines::default());
-        let task = tokio::spawn(drive(far, id, session, house, Span::none()));
+        let task = tokio::spawn(drive(far, id, session, origin(), house, Span::none()));
         assert_eq!(self.next().await, format!("{} joined", id.0));
         Client { id, socket, task }
     }
@@ -422,12 +430,13 @@ async fn a_quiet_connection_gives_back_its_memory() {
     assert_eq!(stage.next().await, "1 joined");
     let house = House {
         requests: stage.requests.clone(),
-        verifier: Arc::new(Verifier::new().unwrap()),
+        verifier: Arc::new(Verifier::new(PATIENCE).unwrap()),
         clock: Clock::start(),
         limits: LIMITS,
     };
     let session = Box::new(Lines::default());
-    let mut conversation = Conversation::new(far, session, lane, queue, house);
+    let origin = origin();
+    let mut conversation = Conversation::new(far, session, origin, lane, queue, house);
     let mut client =
         Client { id: ConnectionId(1), socket, task: tokio::spawn(async { End::Closed }) };
     client.send("open\n").await;
