@@ -7,8 +7,10 @@ mod sections;
 mod value;
 
 pub use layers::{ConfigError, Source};
-pub use sections::{Amqp, Config, Limits, Listen, Log, Login, Memory, Runtime, Store};
-pub use value::{Address, ByteSize, Identity, Period, Secret, Share};
+pub use sections::{Amqp, Config, Limits, Listen, Log, Login, Memory, Runtime, Store, Tls};
+pub use value::{
+    Address, ByteSize, CertificateName, ClientCertificate, Identity, Period, Secret, Share,
+};
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use rstest::rstest;
 fn pillarbox(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
     // Brokers of tests run beside each other.
-    for listener in ["STOMP", "HTTP", "NATIVE"] {
+    for listener in ["STOMP", "HTTP", "NATIVE", "STOMP_TLS", "HTTP_TLS", "NATIVE_TLS"] {
         command.env(format!("PILLARBOX__LISTEN__{listener}"), "none");
     }
     command.args(arguments);
@@ -147,4 +147,47 @@ fn beyond_loopback_needs_a_user_who_then_takes_the_place_of_guest() {
     assert!(first_line(Some("s3cret")).starts_with("listening amqp 0.0.0.0:"));
     // Known from now on.
     assert!(first_line(None).starts_with("listening amqp 0.0.0.0:"));
+}
+
+/// A client would see it in the handshake; here it is enough that the broker lives and says so.
+#[test]
+fn hangup_reads_the_certificate_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let renew = || {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(at("server.pem"), cert.pem()).unwrap();
+        std::fs::write(at("server.key"), signing_key.serialize_pem()).unwrap();
+    };
+    renew();
+    let mut child =
+        pillarbox(&["serve", "--amqp-listen", "none", "--amqp-tls-listen", "127.0.0.1:0"])
+            .args(["--tls-certificate".as_ref(), at("server.pem").as_os_str()])
+            .args(["--tls-key".as_ref(), at("server.key").as_os_str()])
+            .args(["--data-dir".as_ref(), at("data").as_os_str()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert!(line.starts_with("listening amqp-tls 127.0.0.1:"), "{line}");
+    line.clear();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let pid = child.id().to_string();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    };
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    renew();
+    signal("HUP");
+    assert!(log.any(|line| line.contains("certificate read again")));
+    std::fs::write(at("server.key"), "").unwrap();
+    signal("HUP");
+    assert!(log.any(|line| line.contains("the old certificate stays: there is no private key in")));
+    signal("TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -55,7 +55,7 @@ struct To<V: Args> {
 
 #[derive(Subcommand)]
 enum Verb {
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     Check(check::Check),
     Mailbox(Box<To<mailbox::MailboxVerb>>),
     Push(Box<To<push::Push>>),

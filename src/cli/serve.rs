@@ -34,6 +34,18 @@ pub(super) struct Serve {
     /// Accept the native protocol here [default: 127.0.0.1:8475]
     #[arg(long, value_name = "ADDR:PORT")]
     native_listen: Option<String>,
+    /// Accept AMQP over TLS here, with the certificate below [default: 127.0.0.1:5671]
+    #[arg(long, value_name = "ADDR:PORT")]
+    amqp_tls_listen: Option<String>,
+    /// The broker's certificate, as PEM; without it there is no TLS
+    #[arg(long, value_name = "FILE")]
+    tls_certificate: Option<String>,
+    /// The private key of the certificate, as PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// The authorities whose clients' certificates are believed, as PEM
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<String>,
     /// Log at this level: error, warn, info, debug, trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -57,6 +69,10 @@ impl Serve {
             ("stomp-listen", "listen.stomp", self.stomp_listen),
             ("http-listen", "listen.http", self.http_listen),
             ("native-listen", "listen.native", self.native_listen),
+            ("amqp-tls-listen", "listen.amqp_tls", self.amqp_tls_listen),
+            ("tls-certificate", "tls.certificate", self.tls_certificate),
+            ("tls-key", "tls.key", self.tls_key),
+            ("tls-client-ca", "tls.client_ca", self.tls_client_ca),
             ("log", "log.level", self.log),
         ];
         let flags = flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?)));
@@ -100,8 +116,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
 
 fn announce(server: &Server) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for (protocol, address) in server.addresses() {
-        writeln!(out, "listening {} {address}", protocol.name())?;
+    for listening in server.listening() {
+        writeln!(out, "listening {} {}", listening.name(), listening.address)?;
     }
     writeln!(out, "ready")?;
     out.flush()

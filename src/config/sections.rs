@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::value::{Address, ByteSize, Identity, Period, Secret, Setting, Share};
+use super::value::{
+    Address, ByteSize, CertificateName, ClientCertificate, Identity, Period, Secret, Setting, Share,
+};
 
 /// Declares sections of settings: a struct with defaults for each, its keys for documents and errors, and a way to set them by name.
 macro_rules! sections {
@@ -94,6 +96,30 @@ sections! {
         http: Address = Address::local(15672),
         /// The native protocol without TLS.
         native: Address = Address::local(8475),
+        /// AMQP 0-9-1 over TLS. This and what follows is off unless `tls.certificate` is set.
+        amqp_tls: Address = Address::local(5671),
+        /// STOMP over TLS.
+        stomp_tls: Address = Address::local(61614),
+        /// HTTP over TLS, with websockets.
+        http_tls: Address = Address::local(15671),
+        /// The native protocol over TLS.
+        native_tls: Address = Address::local(8477),
+    }
+
+    /// Certificates; see `docs/tls.md`. Changed files are read again without a restart.
+    tls: Tls {
+        /// PEM file with the broker's certificate, and behind it those that lead to its authority.
+        certificate: Option<PathBuf> = None,
+        /// PEM file with the private key of that certificate.
+        key: Option<PathBuf> = None,
+        /// PEM file with the authorities whose clients' certificates are believed. Without it no client is asked for one.
+        client_ca: Option<PathBuf> = None,
+        /// Whether a client must have a certificate of `tls.client_ca`: `optional` or `required`. A wrong one is refused either way.
+        client_certificate: ClientCertificate = ClientCertificate::Optional,
+        /// What of a client's certificate is the name of its user: `distinguished_name`, `common_name`, or the first `dns_name`, `email` or `uri` of its alternative names.
+        user_from: CertificateName = CertificateName::DistinguishedName,
+        /// Clients have so long for the handshake.
+        handshake_timeout: Period = Period::seconds(5),
     }
 
     /// The first administrator, defined while nobody but `guest` is known.
@@ -134,6 +160,8 @@ sections! {
         heartbeat: Period = Period::seconds(60),
         /// Product and version that clients are told, as some branch on them: `rabbitmq` (3.13) or `pillarbox`.
         identity: Identity = Identity::RabbitMq,
+        /// The user as whom clients log in that give no name (mechanism `ANONYMOUS`). Without it the mechanism is not offered.
+        anonymous_user: String = String::new(),
     }
 
     /// STOMP 1.0, 1.1 and 1.2, over TCP and over websockets.
@@ -146,6 +174,8 @@ sections! {
         topic_exchange: String = "amq.topic".into(),
         /// Whether a NACK without a `requeue` header puts the message back.
         nack_requeues: bool = true,
+        /// Whether a CONNECT without `login` is of the user whom the client's certificate names.
+        certificate_login: bool = false,
     }
 
     /// The HTTP listener and its websockets.

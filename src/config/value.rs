@@ -73,6 +73,75 @@ impl Setting for Identity {
     }
 }
 
+/// Whether a client must show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    Optional,
+    Required,
+}
+
+impl Setting for ClientCertificate {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "optional" => Ok(Self::Optional),
+            "required" => Ok(Self::Required),
+            _ => Err("is not optional or required".into()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Optional => "optional".into(),
+            Self::Required => "required".into(),
+        }
+    }
+}
+
+/// What of a client's certificate names its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateName {
+    DistinguishedName,
+    CommonName,
+    DnsName,
+    Email,
+    Uri,
+}
+
+impl CertificateName {
+    const ALL: [(&str, Self); 5] = [
+        ("distinguished_name", Self::DistinguishedName),
+        ("common_name", Self::CommonName),
+        ("dns_name", Self::DnsName),
+        ("email", Self::Email),
+        ("uri", Self::Uri),
+    ];
+}
+
+impl Setting for CertificateName {
+    fn parse(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|(name, _)| *name == text);
+        found
+            .map(|(_, it)| *it)
+            .ok_or_else(|| "is not distinguished_name, common_name, dns_name, email or uri".into())
+    }
+
+    fn show(&self) -> String {
+        let found = Self::ALL.iter().find(|(_, it)| it == self);
+        found.map_or_else(String::new, |(name, _)| (*name).into())
+    }
+}
+
+/// A file that there need not be; the empty text stands for none.
+impl Setting for Option<PathBuf> {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok((!text.is_empty()).then(|| text.into()))
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map(PathBuf::show).unwrap_or_default()
+    }
+}
+
 impl Setting for PathBuf {
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Err("is not a path".into()) } else { Ok(text.into()) }

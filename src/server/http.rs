@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -53,7 +53,11 @@ struct Visit {
 }
 
 /// Answers the requests of one connection until it ends or becomes a websocket.
-pub(super) async fn serve(socket: TcpStream, ends: Ends, permit: OwnedSemaphorePermit, door: Door) {
+pub(super) async fn serve<I>(socket: I, ends: Ends, permit: OwnedSemaphorePermit, door: Door)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = ends.peer;
     let closed = door.closed.clone();
     let timeout = door.http.head_timeout;
     let visit = Visit { ends, door, permit: Arc::new(permit) };
@@ -77,7 +81,7 @@ pub(super) async fn serve(socket: TcpStream, ends: Ends, permit: OwnedSemaphoreP
         biased;
         ended = connection.as_mut() => {
             if let Err(error) = ended {
-                tracing::debug!(peer = %ends.peer, %error, "HTTP connection ended");
+                tracing::debug!(%peer, %error, "HTTP connection ended");
             }
             return;
         }

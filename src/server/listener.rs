@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{End, House, drive};
 use super::http;
 use super::throttle::Origin;
+use super::tls::{Secured, Tls};
 use crate::broker::ConnectionId;
 use crate::sessions::amqp::{self, AmqpSession};
 use crate::sessions::native::{self, NativeSession};
@@ -44,6 +45,30 @@ impl Protocol {
             Self::Native => "native",
         }
     }
+
+    /// The same over TLS.
+    pub fn tls_name(self) -> &'static str {
+        match self {
+            Self::Amqp => "amqp-tls",
+            Self::Stomp => "stomp-tls",
+            Self::Http => "http-tls",
+            Self::Native => "native-tls",
+        }
+    }
+}
+
+/// A listener that accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listening {
+    pub protocol: Protocol,
+    pub tls: bool,
+    pub address: SocketAddr,
+}
+
+impl Listening {
+    pub fn name(&self) -> &'static str {
+        if self.tls { self.protocol.tls_name() } else { self.protocol.name() }
+    }
 }
 
 /// Settings of each protocol's sessions.
@@ -70,24 +95,25 @@ pub(super) struct Door {
 
 pub(super) struct Listener {
     protocol: Protocol,
+    tls: Option<Arc<Tls>>,
     socket: TcpListener,
     address: SocketAddr,
 }
 
 impl Listener {
-    pub(super) async fn bind(protocol: Protocol, address: SocketAddr) -> io::Result<Self> {
+    pub(super) async fn bind(
+        protocol: Protocol,
+        tls: Option<Arc<Tls>>,
+        address: SocketAddr,
+    ) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let address = socket.local_addr()?;
-        Ok(Self { protocol, socket, address })
-    }
-
-    pub(super) fn protocol(&self) -> Protocol {
-        self.protocol
+        Ok(Self { protocol, tls, socket, address })
     }
 
     /// Where it listens; a port that was 0 is known here.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+    pub(super) fn listening(&self) -> Listening {
+        Listening { protocol: self.protocol, tls: self.tls.is_some(), address: self.address }
     }
 
     pub(super) async fn accept(self, door: Door) {
@@ -118,25 +144,15 @@ impl Listener {
         // Batches are written whole; waiting for more would only delay them.
         let _ = socket.set_nodelay(true);
         let local = socket.local_addr().unwrap_or(self.address);
-        let ends = Ends { peer, local };
-        let session: NewSession = match self.protocol {
-            Protocol::Amqp => {
-                |facts, sessions| Box::new(AmqpSession::new(facts, sessions.amqp.clone()))
-            }
-            Protocol::Stomp => stomp_session,
-            Protocol::Native => {
-                |facts, sessions| Box::new(NativeSession::new(facts, sessions.native.clone()))
-            }
-            Protocol::Http => {
-                door.tasks.spawn(http::serve(socket, ends, permit, door.clone()));
-                return;
-            }
-        };
+        let ends = Ends { peer, local, secured: None };
         let door = door.clone();
-        let protocol = self.protocol.name();
+        let (protocol, tls) = (self.protocol, self.tls.clone());
         door.tasks.clone().spawn(async move {
-            door.converse(socket, ends, protocol, session).await;
-            drop(permit);
+            match tls {
+                None => door.receive(protocol, socket, ends, permit).await,
+                // Aside, so that a connection without TLS does not take the room of one with.
+                Some(tls) => Box::pin(door.secure(&tls, protocol, socket, ends, permit)).await,
+            }
         });
     }
 }
@@ -148,13 +164,54 @@ pub(super) fn stomp_session(facts: Facts, sessions: &Sessions) -> Box<dyn Sessio
 }
 
 /// Both ends of a socket.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ends {
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
+    /// What the handshake of TLS showed.
+    pub(super) secured: Option<Secured>,
 }
 
 impl Door {
+    async fn secure(
+        &self,
+        tls: &Tls,
+        protocol: Protocol,
+        socket: TcpStream,
+        mut ends: Ends,
+        permit: OwnedSemaphorePermit,
+    ) {
+        match self.closed.run_until_cancelled(tls.accept(socket)).await {
+            Some(Ok((stream, secured))) => {
+                ends.secured = Some(secured);
+                self.receive(protocol, stream, ends, permit).await;
+            }
+            Some(Err(error)) => {
+                tracing::info!(peer = %ends.peer, "no {}: {error}", protocol.tls_name());
+            }
+            None => {}
+        }
+    }
+
+    async fn receive<I>(&self, protocol: Protocol, io: I, ends: Ends, permit: OwnedSemaphorePermit)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let session: NewSession = match protocol {
+            Protocol::Amqp => {
+                |facts, sessions| Box::new(AmqpSession::new(facts, sessions.amqp.clone()))
+            }
+            Protocol::Stomp => stomp_session,
+            Protocol::Native => {
+                |facts, sessions| Box::new(NativeSession::new(facts, sessions.native.clone()))
+            }
+            Protocol::Http => return http::serve(io, ends, permit, self.clone()).await,
+        };
+        let name = if ends.secured.is_some() { protocol.tls_name() } else { protocol.name() };
+        self.converse(io, ends, name, session).await;
+        drop(permit);
+    }
+
     /// Carries one conversation from its first byte to its last.
     pub(super) async fn converse<I>(
         &self,
@@ -166,19 +223,20 @@ impl Door {
         I: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let Ends { peer, local } = ends;
+        let Ends { peer, local, secured } = ends;
         let facts = Facts {
             peer: peer.to_string(),
             local: local.to_string(),
             loopback: peer.ip().to_canonical().is_loopback(),
-            tls: false,
-            certificate_user: None,
+            tls: secured.is_some(),
+            certificate_user: secured.and_then(|it| it.user),
             seed: RandomState::new().hash_one(id.0),
         };
         let session = session(facts, &self.sessions);
         let span = tracing::info_span!("connection", id = id.0, protocol, peer = %peer);
         tracing::debug!(parent: &span, "accepted");
-        match drive(io, id, session, Origin { peer, local }, self.house.clone(), span.clone()).await {
+        match drive(io, id, session, Origin { peer, local }, self.house.clone(), span.clone()).await
+        {
             end @ (End::Closed | End::ClientGone) => tracing::debug!(parent: &span, "{end}"),
             end @ (End::Panicked | End::BrokerGone) => tracing::error!(parent: &span, "{end}"),
             end => tracing::info!(parent: &span, "closed: {end}"),

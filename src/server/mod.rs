@@ -25,6 +25,7 @@ mod shutdown;
 mod socket;
 mod throttle;
 mod timer;
+mod tls;
 mod verifier;
 mod watch;
 mod websocket;
@@ -34,15 +35,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::fatal::STORE_FAILED;
-pub use self::listener::Protocol;
+pub use self::listener::{Listening, Protocol};
 pub use self::password::hash as hash_password;
 pub use self::shutdown::{StopError, StopSignals};
+pub use self::tls::TlsError;
 
 use self::broker_task::BrokerTask;
 use self::clock::Clock;
@@ -50,11 +53,12 @@ use self::connection::{House, Limits};
 use self::listener::{Door, Listener, Sessions};
 use self::notice::Notice;
 use self::throttle::Patience;
+use self::tls::{Files, Tls};
 use self::verifier::Verifier;
 #[cfg(feature = "planted")]
 use crate::broker::Plant;
 use crate::broker::{Broker, NEUTRAL, Recovered, SERVER, Settings, WireForm};
-use crate::config::{Address, ByteSize, Config, Identity, Period, Share};
+use crate::config::{Address, ByteSize, Config, Identity, Listen, Period, Share};
 use crate::sessions::amqp::{self, AMQP};
 use crate::sessions::{native, stomp};
 use crate::store::{Options, Store, StoreError};
@@ -71,7 +75,7 @@ pub static FORMS: [&WireForm; 2] = [&NEUTRAL, &AMQP];
 
 /// A running broker with its listeners.
 pub struct Server {
-    addresses: Vec<(Protocol, SocketAddr)>,
+    listening: Vec<Listening>,
     closed: CancellationToken,
     connections: TaskTracker,
     notices: mpsc::UnboundedSender<Notice>,
@@ -88,15 +92,20 @@ pub enum StartError {
     #[error("cannot listen on {address} for {protocol}: {error}")]
     Bind { protocol: &'static str, address: SocketAddr, error: std::io::Error },
     #[error(
-        "listen.{protocol} = \"{address}\" can be reached from other hosts, but nobody may log in from there: \
+        "listen.{key} = \"{address}\" can be reached from other hosts, but nobody may log in from there: \
          set login.user and login.password (or the variables PILLARBOX__LOGIN__USER and PILLARBOX__LOGIN__PASSWORD) \
-         for a first administrator, or listen on 127.0.0.1"
+         for a first administrator, or listen on 127.0.0.1",
+        key = .protocol.replace('-', "_")
     )]
     NoUsers { protocol: &'static str, address: SocketAddr },
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     #[error("cannot define the first user: {0}")]
     FirstUser(String),
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
+    #[error("cannot listen to signals: {0}")]
+    Signal(std::io::Error),
     #[error("the machine gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
     #[cfg(feature = "planted")]
@@ -107,8 +116,9 @@ pub enum StartError {
 impl Server {
     /// Opens the data directory, recovers what is there and accepts connections.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let tls = load_tls(&config).await?;
         let (store, recovered) = open_store(&config).await?;
-        let listeners = bind(&config, &recovered).await?;
+        let listeners = bind(&config, &recovered, tls.as_ref().map(|(tls, _)| tls)).await?;
         let first_user = first_user::wanted(&config.login, &recovered).await?;
 
         let clock = Clock::start();
@@ -152,6 +162,12 @@ impl Server {
         tokio::spawn(task.run());
         tokio::spawn(watch::run(marks(&config), watched, notices.clone()));
 
+        if let Some((_, watcher)) = tls {
+            // From now on, SIGHUP does not end the process.
+            let hangup = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
+            tokio::spawn(tls::keep_fresh(watcher, hangup));
+        }
+
         let verifier = Arc::new(Verifier::new(patience(&config))?);
         let house = House { requests, verifier, clock, limits: connection_limits(&config) };
         let door = Door {
@@ -167,12 +183,12 @@ impl Server {
             tasks: TaskTracker::new(),
             closed: CancellationToken::new(),
         };
-        let addresses = listeners.iter().map(|it| (it.protocol(), it.address())).collect();
+        let listening = listeners.iter().map(Listener::listening).collect();
         for listener in listeners {
             tokio::spawn(listener.accept(door.clone()));
         }
         Ok(Self {
-            addresses,
+            listening,
             closed: door.closed,
             connections: door.tasks,
             notices,
@@ -181,8 +197,8 @@ impl Server {
     }
 
     /// What it listens to and where, with the ports that were chosen.
-    pub fn addresses(&self) -> &[(Protocol, SocketAddr)] {
-        &self.addresses
+    pub fn listening(&self) -> &[Listening] {
+        &self.listening
     }
 
     pub fn amqp_address(&self) -> Option<SocketAddr> {
@@ -191,8 +207,27 @@ impl Server {
 
     /// Where a protocol is spoken, if it is.
     pub fn address(&self, protocol: Protocol) -> Option<SocketAddr> {
-        self.addresses.iter().find(|(it, _)| *it == protocol).map(|(_, address)| *address)
+        self.find(protocol, false)
     }
+
+    /// Where it is spoken over TLS, if it is.
+    pub fn tls_address(&self, protocol: Protocol) -> Option<SocketAddr> {
+        self.find(protocol, true)
+    }
+
+    fn find(&self, protocol: Protocol, tls: bool) -> Option<SocketAddr> {
+        let found = self.listening.iter().find(|it| it.protocol == protocol && it.tls == tls);
+        found.map(|it| it.address)
+    }
+}
+
+async fn load_tls(config: &Config) -> Result<Option<(Arc<Tls>, tls::Watcher)>, TlsError> {
+    let Some(files) = Files::wanted(&config.tls)? else { return Ok(None) };
+    let settings = config.tls.clone();
+    let loaded = spawn_blocking(move || Tls::load(files, &settings)).await;
+    let (tls, watcher) =
+        loaded.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+    Ok(Some((Arc::new(tls), watcher)))
 }
 
 async fn open_store(config: &Config) -> Result<(Store, Recovered), StartError> {
@@ -215,20 +250,41 @@ async fn open_store(config: &Config) -> Result<(Store, Recovered), StartError> {
 }
 
 /// Takes the addresses before anything else is started, so that a port in use costs nothing.
-async fn bind(config: &Config, recovered: &Recovered) -> Result<Vec<Listener>, StartError> {
-    let mut listeners = Vec::new();
-    for (protocol, address) in [
-        (Protocol::Amqp, config.listen.amqp),
-        (Protocol::Stomp, config.listen.stomp),
-        (Protocol::Http, config.listen.http),
-        (Protocol::Native, config.listen.native),
+async fn bind(
+    config: &Config,
+    recovered: &Recovered,
+    tls: Option<&Arc<Tls>>,
+) -> Result<Vec<Listener>, StartError> {
+    let (listen, usual) = (&config.listen, Listen::default());
+    let mut wanted = vec![
+        (Protocol::Amqp, listen.amqp, None),
+        (Protocol::Stomp, listen.stomp, None),
+        (Protocol::Http, listen.http, None),
+        (Protocol::Native, listen.native, None),
+    ];
+    for (protocol, address, usual) in [
+        (Protocol::Amqp, listen.amqp_tls, usual.amqp_tls),
+        (Protocol::Stomp, listen.stomp_tls, usual.stomp_tls),
+        (Protocol::Http, listen.http_tls, usual.http_tls),
+        (Protocol::Native, listen.native_tls, usual.native_tls),
     ] {
-        let name = protocol.name();
+        match tls {
+            Some(tls) => wanted.push((protocol, address, Some(tls.clone()))),
+            // Somebody asked for it, and would take what is not there for safe.
+            None if address != usual && address != Address::Off => {
+                return Err(TlsError::NoCertificate(protocol.tls_name()).into());
+            }
+            None => {}
+        }
+    }
+    let mut listeners = Vec::new();
+    for (protocol, address, tls) in wanted {
+        let name = if tls.is_some() { protocol.tls_name() } else { protocol.name() };
         if let Address::At(at) = address {
             if address.is_open() && !first_user::reachable(&config.login, recovered) {
                 return Err(StartError::NoUsers { protocol: name, address: at });
             }
-            let listener = Listener::bind(protocol, at)
+            let listener = Listener::bind(protocol, tls, at)
                 .await
                 .map_err(|error| StartError::Bind { protocol: name, address: at, error })?;
             listeners.push(listener);
@@ -275,6 +331,10 @@ fn amqp_settings(config: &Config) -> amqp::Settings {
         },
         handshake_timeout_ms: config.limits.login_timeout.millis(),
         message_size_max: config.limits.message_size_max.0,
+        anonymous_user: match config.amqp.anonymous_user.as_str() {
+            "" => None,
+            user => Some(user.into()),
+        },
         ..amqp::Settings::default()
     }
 }
@@ -284,6 +344,7 @@ fn stomp_settings(config: &Config) -> stomp::Settings {
         default_vhost: config.stomp.default_vhost.clone(),
         topic_exchange: config.stomp.topic_exchange.clone(),
         nack_requeues: config.stomp.nack_requeues,
+        certificate_login: config.stomp.certificate_login,
         login_timeout_ms: config.limits.login_timeout.millis(),
         frame_size_max: usize_of(config.stomp.frame_size_max),
         ..stomp::Settings::default()

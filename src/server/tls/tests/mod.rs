@@ -1,0 +1,6 @@
+//! Handshakes, files that change, and whole servers behind TLS.
+
+mod handshakes;
+mod pki;
+mod reloading;
+mod served;
