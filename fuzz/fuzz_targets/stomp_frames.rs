@@ -82,6 +82,11 @@ fn hear<C: FrameCommand + PartialEq>(
 }
 
 fn encode_and_back<C: FrameCommand + PartialEq>(frame: &Frame<C>, version: Version) {
+    let one_way = frame.command.reads_escapes(version) && !frame.command.writes_escapes(version);
+    if one_way && frame.headers.iter().any(|(name, value)| [name, value].concat().contains('\\')) {
+        // As RabbitMQ the broker reads escapes in 1.0 too, which a client of 1.0 knows nothing of.
+        return;
+    }
     let mut wire = BytesMut::new();
     let mut writer = Encoder::new(version).begin(&mut wire, frame.command);
     for (name, value) in frame.headers.iter() {
