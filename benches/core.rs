@@ -89,6 +89,7 @@ impl Bench {
             prefetch: 0,
             arguments: Table::new(),
             selection: None,
+            bounded: false,
         }));
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::command::{ConnectionId, DeclareMailbox, Open};
+use super::command::{ConnectionId, DeclareMailbox, Open, Seq};
 use super::definition::{
     Credential, Definition, DefinitionKey, DefinitionKind, PermissionDefinition, UserDefinition,
     VhostDefinition,
@@ -171,6 +171,13 @@ impl Broker {
                 self.apply_all_policies(&vhost, now);
             }
             Definition::Parameter(_) => {}
+            Definition::Cursor(it) => {
+                let mailbox = self.find_mut(&it.vhost, &it.mailbox)?;
+                if let Some(stream) = &mut mailbox.stream {
+                    let next = Seq(it.offset.saturating_add(1));
+                    stream.restore_cursor(it.name.clone(), next, now);
+                }
+            }
             Definition::Exchange(it) => {
                 let declare = super::DeclareExchange {
                     name: it.name.clone(),
@@ -310,6 +317,12 @@ impl Broker {
                 return Ok(Reply::Done);
             }
             DefinitionKind::Parameter => {}
+            DefinitionKind::Cursor => {
+                let mailbox = self.find_mut(&part(0), &part(1))?;
+                if !mailbox.stream.as_mut().is_some_and(|it| it.forget_cursor(&part(2))) {
+                    return Ok(Reply::Done);
+                }
+            }
         }
         self.generation += 1;
         out.push(Effect::Write(Write::Undefine(key.clone())));
@@ -365,7 +378,7 @@ impl Broker {
             match self.mailboxes.get_mut(&found.id) {
                 Some(mailbox) => {
                     self.dirty.push(found.id);
-                    mailbox.recover(found);
+                    mailbox.recover(found, now);
                 }
                 None => out.push(Effect::Write(Write::Drop { mailbox: found.id })),
             }

@@ -254,6 +254,8 @@ pub struct Consume {
     pub arguments: Table,
     /// Takes only some of the messages.
     pub selection: Option<Selection>,
+    /// Of a stream only with a prefetch and acknowledgements, as AMQP's clients expect.
+    pub bounded: bool,
 }
 
 /// What the store found for a fetch, in order of position.

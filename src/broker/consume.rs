@@ -22,8 +22,10 @@ impl Broker {
         from: ConnectionId,
         channel: ChannelId,
         consume: Consume,
+        now: Time,
     ) -> Result<Reply, Refusal> {
         let (user, vhost) = self.whose(from)?;
+        let shares_credit = self.channel_mut(from, channel).limit > 0;
         self.access.check(&user, &vhost, Action::Read, Kind::Mailbox, &consume.mailbox)?;
         let name = consume.mailbox.clone();
         let mailbox = self.find_mut(&vhost, &name)?;
@@ -33,6 +35,12 @@ impl Broker {
                 && (!mailbox.consumers.is_empty() || mailbox.limits.single_active));
         if taken {
             return Err(Refusal::ExclusiveUse { name, vhost });
+        }
+        if mailbox.stream.is_some() {
+            if consume.bounded {
+                check_bounds(&consume, shares_credit, &vhost)?;
+            }
+            mailbox.add_reader(from, channel, &consume, now)?;
         }
         let (mut search, mut keeps) = (None, None);
         match consume.selection {
@@ -105,10 +113,12 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) {
+        let mut turn = carry!(self, now, out);
         let Some(mailbox) = self.mailboxes.get_mut(&id) else { return };
         if mailbox.consumers.remove(from, consumer).is_none() {
             return;
         }
+        mailbox.remove_reader(from, consumer, &mut turn);
         mailbox.used = now;
         mailbox.stuck = false;
         let last = mailbox.consumers.is_empty();
@@ -136,6 +146,9 @@ impl Broker {
             return Err(Refusal::NoSuchMailbox { name: name.clone(), vhost });
         };
         check_reach(mailbox, from)?;
+        if mailbox.stream.is_some() {
+            return Err(mailbox.not_for_streams("basic.get"));
+        }
         if mailbox.limits.single_active && mailbox.limits.kind == MailboxKind::Quorum {
             return Err(locked(mailbox));
         }
@@ -169,10 +182,16 @@ impl Broker {
             let start = out.len();
             let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&run.mailbox) else { continue };
-            for seq in positions(run) {
-                match mailbox.settle(seq, by, settle.outcome, &mut turn) {
-                    Some(by_consumer) => settled += u32::from(by_consumer),
-                    None => unknown = true,
+            if mailbox.stream.is_some() {
+                let (count, some_unknown) = mailbox.settle_read(run, by, settle.outcome, &mut turn);
+                settled += count;
+                unknown |= some_unknown;
+            } else {
+                for seq in positions(run) {
+                    match mailbox.settle(seq, by, settle.outcome, &mut turn) {
+                        Some(by_consumer) => settled += u32::from(by_consumer),
+                        None => unknown = true,
+                    }
                 }
             }
             #[cfg(feature = "planted")]
@@ -255,8 +274,14 @@ impl Broker {
                     let Some(consumer) = mailbox.consumers.get_mut(from, consumer) else {
                         continue;
                     };
-                    if consumer.prefetch > 0 && (limit == 0 || limit > consumer.prefetch) {
+                    let bounded = limit > 0 || mailbox.stream.is_none();
+                    if consumer.prefetch > 0 && bounded && (limit == 0 || limit > consumer.prefetch)
+                    {
                         consumer.prefetch = limit;
+                        let reader = consumer.id;
+                        if let Some(stream) = &mut mailbox.stream {
+                            stream.raise(from, reader, limit);
+                        }
                         mailbox.stuck = false;
                         self.dirty.push(id);
                     }
@@ -285,6 +310,9 @@ impl Broker {
         for id in touched {
             let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
+            if let Some(stream) = &mut mailbox.stream {
+                stream.release(from, channels);
+            }
             let mut held: Vec<(Seq, ChannelId)> = mailbox
                 .leases
                 .values()
@@ -310,23 +338,13 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(&from) else { return };
         // Consumers first: what returns must not come straight back to a channel that closes.
         let mut emptied = Vec::new();
+        let mut consumers = Vec::new();
         for channel in channels {
             let Some(channel) = connection.channels.get_mut(channel) else { continue };
             if let Some((address, _)) = channel.replies.take() {
                 self.reply_addresses.remove(&address);
             }
-            for (consumer, id) in std::mem::take(&mut channel.consumers) {
-                if let Some(mailbox) = self.mailboxes.get_mut(&id)
-                    && mailbox.consumers.remove(from, consumer).is_some()
-                {
-                    mailbox.used = now;
-                    mailbox.stuck = false;
-                    if mailbox.consumers.is_empty() && mailbox.definition.auto_delete {
-                        emptied.push(id);
-                    }
-                    self.dirty.push(id);
-                }
-            }
+            consumers.extend(std::mem::take(&mut channel.consumers));
             for id in &channel.touched {
                 if let Some(mailbox) = self.mailboxes.get_mut(id) {
                     let gone = |it: &Asker| {
@@ -334,6 +352,20 @@ impl Broker {
                     };
                     mailbox.askers.retain(|asker| !gone(asker));
                 }
+            }
+        }
+        for (consumer, id) in consumers {
+            let mut turn = carry!(self, now, out);
+            if let Some(mailbox) = self.mailboxes.get_mut(&id)
+                && mailbox.consumers.remove(from, consumer).is_some()
+            {
+                mailbox.remove_reader(from, consumer, &mut turn);
+                mailbox.used = now;
+                mailbox.stuck = false;
+                if mailbox.consumers.is_empty() && mailbox.definition.auto_delete {
+                    emptied.push(id);
+                }
+                self.dirty.push(id);
             }
         }
         self.return_leases(from, channels, Outcome::Modified { delay_ms: None }, now, out);
@@ -437,6 +469,23 @@ impl Broker {
             self.channel_mut(from, channel).failed = true;
         }
     }
+}
+
+/// What RabbitMQ asks of those who consume a stream, in its words.
+fn check_bounds(consume: &Consume, shares_credit: bool, vhost: &Name) -> Result<(), Refusal> {
+    let queue = format!("queue '{}' in vhost '{vhost}'", consume.mailbox);
+    if consume.prefetch == 0 {
+        let text = format!("consumer prefetch count is not set for stream {queue}");
+        return Err(Refusal::Precondition(text));
+    }
+    if consume.no_ack {
+        let text = format!("automatic acknowledgement not supported by stream {queue}");
+        return Err(Refusal::NotImplemented(text));
+    }
+    if shares_credit {
+        return Err(Refusal::NotImplemented(format!("{queue} does not support global qos")));
+    }
+    Ok(())
 }
 
 fn positions(run: &Run) -> impl Iterator<Item = Seq> {

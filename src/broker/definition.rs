@@ -19,6 +19,7 @@ pub enum Definition {
     Binding(BindingDefinition),
     Policy(PolicyDefinition),
     Parameter(ParameterDefinition),
+    Cursor(CursorDefinition),
 }
 
 /// Finds a definition: its kind, and names that are unique within the kind.
@@ -40,6 +41,7 @@ pub enum DefinitionKind {
     Policy,
     OperatorPolicy,
     Parameter,
+    Cursor,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -161,6 +163,16 @@ pub struct ParameterDefinition {
     pub value: String,
 }
 
+/// How far the readers of a stream came that share this name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorDefinition {
+    pub vhost: Name,
+    pub mailbox: Name,
+    pub name: Name,
+    /// Of the first message that is not done with.
+    pub offset: u64,
+}
+
 impl Definition {
     pub fn key(&self) -> DefinitionKey {
         fn text(name: &Name) -> Bytes {
@@ -191,6 +203,9 @@ impl Definition {
                 let vhost = it.vhost.as_ref().map(text).unwrap_or_default();
                 let component = Bytes::copy_from_slice(it.component.as_bytes());
                 (DefinitionKind::Parameter, vec![vhost, component, text(&it.name)])
+            }
+            Self::Cursor(it) => {
+                (DefinitionKind::Cursor, vec![text(&it.vhost), text(&it.mailbox), text(&it.name)])
             }
         };
         DefinitionKey { kind, path }

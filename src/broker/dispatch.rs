@@ -37,6 +37,9 @@ impl From<&Consumer> for Taker {
 impl Mailbox {
     /// Gives ready messages to consumers until one of both runs out, and drops what may not stay.
     pub(super) fn dispatch(&mut self, turn: &mut Turn<'_>) {
+        if self.stream.is_some() {
+            return self.dispatch_stream(turn);
+        }
         self.wake_due(turn);
         self.unfinished = false;
         self.turn_back(turn);

@@ -94,6 +94,9 @@ impl Mailbox {
 
     /// When `tick` has something to do.
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
+        if self.stream.is_some() {
+            return self.next_stream_deadline();
+        }
         if self.unfinished {
             return Some(now);
         }

@@ -146,7 +146,10 @@ impl Broker {
             exclusive: consumer.exclusive,
             priority: consumer.priority,
             prefetch: consumer.prefetch,
-            unsettled: consumer.unsettled,
+            unsettled: match &mailbox.stream {
+                Some(it) => it.unsettled_of(consumer.connection, consumer.id),
+                None => consumer.unsettled,
+            },
             arguments: consumer.arguments.clone(),
         });
         Ok(views.take(SLICE_MAX).collect())
@@ -187,7 +190,10 @@ fn view(mailbox: &Mailbox) -> MailboxView {
         policy: mailbox.policy.clone(),
         operator_policy: mailbox.operator_policy.clone(),
         arguments: mailbox.definition.arguments.clone(),
-        oldest: mailbox.lanes.iter().filter_map(super::lane::Lane::oldest).min(),
+        oldest: match &mailbox.stream {
+            Some(stream) => stream.oldest(),
+            None => mailbox.lanes.iter().filter_map(super::lane::Lane::oldest).min(),
+        },
         counts: mailbox.counts,
     }
 }

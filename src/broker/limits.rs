@@ -65,6 +65,10 @@ pub struct Limits {
     pub expires_ms: Option<u64>,
     pub length_max: Option<u64>,
     pub bytes_max: Option<u64>,
+    /// Older messages of a stream go.
+    pub age_max_ms: Option<u64>,
+    /// How much of a stream goes at once, at most.
+    pub segment_bytes_max: Option<u64>,
     pub overflow: Overflow,
     /// An argument says it, so no policy does, except for type quorum.
     overflow_given: bool,
@@ -99,6 +103,21 @@ const COMPARED: &[&str] = &[
     "x-stream-max-segment-size-bytes",
 ];
 
+/// What a stream cannot have.
+const NOT_FOR_STREAMS: &[&str] = &[
+    "x-message-ttl",
+    "x-expires",
+    "x-overflow",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-max-priority",
+    "x-single-active-consumer",
+    "x-delivery-limit",
+];
+
+const SEGMENT_BYTES_MAX: i64 = 3_000_000_000;
+
 impl Limits {
     /// Reads and checks the arguments of a declaration.
     pub fn of(
@@ -116,7 +135,7 @@ impl Limits {
         if kind != MailboxKind::Classic {
             for (wrong, property) in [
                 (!declare.durable, "non-durable"),
-                (declare.exclusive, "exclusive"),
+                (declare.exclusive, "exclusive-owner"),
                 (declare.auto_delete && kind == MailboxKind::Stream, "auto-delete"),
             ] {
                 if wrong {
@@ -126,6 +145,9 @@ impl Limits {
                     )));
                 }
             }
+        }
+        if kind == MailboxKind::Stream {
+            reader.check_stream()?;
         }
         let dead_letter_exchange = reader.text("x-dead-letter-exchange")?;
         let dead_letter_key = reader.text("x-dead-letter-routing-key")?;
@@ -144,11 +166,16 @@ impl Limits {
             Some(0) | None => None,
             Some(most) => Some(most as u8),
         };
-        for mode in
-            ["x-queue-mode", "x-queue-master-locator", "x-dead-letter-strategy", "x-max-age"]
-        {
+        for mode in ["x-queue-mode", "x-queue-master-locator", "x-dead-letter-strategy"] {
             reader.text(mode)?;
         }
+        let age_max_ms = match reader.text("x-max-age")? {
+            None => None,
+            Some(span) => match age_ms(&span) {
+                Some(ms) => Some(ms),
+                None => return Err(reader.invalid("x-max-age", "invalid_max_age")),
+            },
+        };
         let delivery_limit_given = match declare.arguments.get("x-delivery-limit") {
             None => None,
             Some(value) => Some(value.as_i64().ok_or_else(|| {
@@ -163,6 +190,12 @@ impl Limits {
             expires_ms: reader.number("x-expires", 1, TIME_SPAN_MAX_MS)?,
             length_max: reader.number("x-max-length", 0, i64::MAX as u64)?,
             bytes_max: reader.number("x-max-length-bytes", 0, i64::MAX as u64)?,
+            age_max_ms,
+            segment_bytes_max: reader.number(
+                "x-stream-max-segment-size-bytes",
+                1,
+                i64::MAX as u64,
+            )?,
             overflow,
             overflow_given,
             dead_letter_exchange: dead_letter_exchange.map(Name::from),
@@ -174,6 +207,19 @@ impl Limits {
             delivery_limit_default,
         }
         .with_delivery_limit())
+    }
+
+    /// What policies for all kinds of mailboxes say does not all concern a stream.
+    fn of_its_kind(mut self) -> Self {
+        if self.kind == MailboxKind::Stream {
+            self.message_ttl_ms = None;
+            self.expires_ms = None;
+            self.overflow = Overflow::DropHead;
+            self.dead_letter_exchange = None;
+            self.dead_letter_key = None;
+            self.delivery_limit = None;
+        }
+        self
     }
 
     fn with_delivery_limit(mut self) -> Self {
@@ -198,6 +244,10 @@ impl Limits {
             self.expires_ms = smaller(self.expires_ms, number("expires"));
             self.length_max = smaller(self.length_max, number("max-length"));
             self.bytes_max = smaller(self.bytes_max, number("max-length-bytes"));
+            let age = policy.definition.get("max-age").and_then(Value::as_str).and_then(age_ms);
+            self.age_max_ms = smaller(self.age_max_ms, age);
+            let segment = number("stream-max-segment-size-bytes").filter(|bytes| *bytes > 0);
+            self.segment_bytes_max = smaller(self.segment_bytes_max, segment);
             let limit = policy.definition.get("delivery-limit").and_then(Value::as_i64);
             self.delivery_limit_given = match (self.delivery_limit_given, limit) {
                 // Below zero means none: then the other one holds.
@@ -220,8 +270,29 @@ impl Limits {
                 self.overflow = overflow;
             }
         }
-        self.with_delivery_limit()
+        self.with_delivery_limit().of_its_kind()
     }
+}
+
+/// A span like `7D` or `30s`, in milliseconds: a number and one of Y, M (30 days), D, h, m, s.
+pub(super) fn age_ms(text: &str) -> Option<u64> {
+    const SECOND: u64 = 1000;
+    const DAY: u64 = 24 * 3600 * SECOND;
+    let unit = match text.bytes().last()? {
+        b'Y' => 365 * DAY,
+        b'M' => 30 * DAY,
+        b'D' => DAY,
+        b'h' => 3600 * SECOND,
+        b'm' => 60 * SECOND,
+        b's' => SECOND,
+        _ => return None,
+    };
+    let number = &text[..text.len() - 1];
+    // `parse` alone would take a sign.
+    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 fn smaller<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
@@ -252,6 +323,25 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn check_stream(&self) -> Result<(), Refusal> {
+        let (name, vhost) = (self.name, self.vhost);
+        if let Some(argument) = NOT_FOR_STREAMS.iter().find(|it| self.table.get(it).is_some()) {
+            return Err(Refusal::Precondition(format!(
+                "invalid arg '{argument}' for queue '{name}' in vhost '{vhost}' of queue type rabbit_stream_queue"
+            )));
+        }
+        let number = |argument| self.table.get(argument).and_then(Value::as_i64);
+        let argument = "x-stream-max-segment-size-bytes";
+        if number(argument).is_some_and(|bytes| bytes > SEGMENT_BYTES_MAX) {
+            return Err(Refusal::Precondition(format!("Exceeded max value for {argument}")));
+        }
+        let argument = "x-stream-filter-size-bytes";
+        if number(argument).is_some_and(|bytes| !(16..=255).contains(&bytes)) {
+            return Err(Refusal::Precondition(format!("Invalid value for  {argument}")));
+        }
+        Ok(())
+    }
+
     fn invalid(&self, argument: &str, reason: &str) -> Refusal {
         Refusal::InvalidArgument {
             argument: argument.into(),

@@ -18,6 +18,7 @@ use super::mark::Mark;
 use super::message::Message;
 use super::name::{Name, Time};
 use super::paging::Recalls;
+use super::stream::Stream;
 use super::turn::Turn;
 
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub(super) struct Mailbox {
     pub(super) mark: Mark,
     /// The store holds messages of it that a restart will not find.
     pub(super) spilled: bool,
+    /// Messages stay and are read by position: none of the queue's lanes, leases and marks.
+    pub(super) stream: Option<Box<Stream>>,
 }
 
 /// Somebody who asked for one message and waits for the answer.
@@ -104,6 +107,7 @@ impl Mailbox {
             id: definition.id,
             vhost: definition.vhost.clone(),
             name: definition.name.clone(),
+            stream: (declared.kind == MailboxKind::Stream).then(|| Box::new(Stream::new())),
             definition,
             owner: None,
             limits: declared.clone(),
@@ -138,7 +142,7 @@ impl Mailbox {
     }
 
     pub(super) fn unsettled(&self) -> u64 {
-        self.leases.len() as u64
+        self.leases.len() as u64 + self.stream.as_ref().map_or(0, |it| it.unsettled())
     }
 
     pub(super) fn lane_of(&self, priority: u8) -> usize {
@@ -152,11 +156,14 @@ impl Mailbox {
 
     /// Whether a message that is published now would go to a consumer at once.
     pub(super) fn hands_on(&self) -> bool {
-        self.ready == 0 && !self.stuck && !self.consumers.is_empty()
+        self.ready == 0 && !self.stuck && !self.consumers.is_empty() && self.stream.is_none()
     }
 
     /// A message comes to rest. It is delivered by the next `dispatch`.
     pub(super) fn append(&mut self, message: Arc<Message>, deliver_at: Time, turn: &mut Turn<'_>) {
+        if self.stream.is_some() {
+            return self.append_to_log(message, turn);
+        }
         let seq = self.next;
         self.next.0 += 1;
         self.counts.published += 1;
@@ -243,7 +250,10 @@ impl Mailbox {
     }
 
     pub(super) fn holds(&self, seq: Seq, by: ConnectionId, channel: ChannelId) -> bool {
-        self.leases.get(seq).is_some_and(|lease| lease.is_of((by, channel)))
+        match &self.stream {
+            Some(stream) => stream.holds(seq, (by, channel)),
+            None => self.leases.get(seq).is_some_and(|lease| lease.is_of((by, channel))),
+        }
     }
 
     /// Ends a lease. `None` if the channel has no such lease; otherwise whether a consumer held it.

@@ -36,6 +36,7 @@ pub mod routing;
 mod selection;
 pub mod selector;
 mod settings;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -257,7 +258,7 @@ impl Broker {
             Request::PurgeMailbox { name } => self.purge_mailbox(from, &name, now, out),
             Request::Bind(bind) => self.bind(from, bind, now, out),
             Request::Unbind(bind) => self.unbind(from, bind, now, out),
-            Request::Consume(consume) => self.consume(from, channel, consume),
+            Request::Consume(consume) => self.consume(from, channel, consume, now),
             Request::ConsumeReplies { consumer, address } => {
                 self.consume_replies(from, channel, consumer, address)
             }
@@ -350,6 +351,7 @@ impl Broker {
         self.finish(now, out);
         for mailbox in self.mailboxes.values_mut() {
             mailbox.settle_mark(out);
+            mailbox.settle_cursors(out);
         }
     }
 
@@ -393,6 +395,10 @@ impl Broker {
             if let Some(mailbox) = self.mailboxes.get_mut(id) {
                 mailbox.spill(&mut turn);
             }
+        }
+        for mailbox in self.mailboxes.values_mut().filter(|mailbox| mailbox.stream.is_some()) {
+            let mut turn = carry!(self, now, out);
+            mailbox.spill_stream(&mut turn);
         }
     }
 

@@ -67,7 +67,10 @@ impl Recalls {
 
 impl Mailbox {
     /// Takes over what the store found.
-    pub(super) fn recover(&mut self, found: RecoveredMailbox) {
+    pub(super) fn recover(&mut self, found: RecoveredMailbox, now: Time) {
+        if self.stream.is_some() {
+            return self.recover_stream(&found, now);
+        }
         // Positions that a mark ran ahead to are never given: their messages would look delivered.
         self.next = found.next.max(Seq(found.mark.0 + 1));
         self.mark = Mark::recovered(found.mark);
@@ -119,6 +122,9 @@ impl Mailbox {
 
     /// What `load` asked for is here.
     pub(super) fn fetched(&mut self, fetched: Fetched, turn: &mut Turn<'_>) {
+        if self.stream.is_some() {
+            return self.fetched_stream(fetched, turn);
+        }
         let recalled = fetched.lane == RECALLED;
         let mut whole = Vec::with_capacity(fetched.messages.len());
         for found in fetched.messages {
@@ -216,6 +222,7 @@ impl Mailbox {
     pub(super) fn forget_memory(&self, turn: &mut Turn<'_>) {
         let lanes = self.lanes.iter().flat_map(|lane| lane.hot());
         let hot: u64 = lanes.map(|entry| entry.message.size() as u64).sum();
-        *turn.memory = turn.memory.saturating_sub(hot + self.delayed.memory());
+        let stream = self.stream.as_ref().map_or(0, |it| it.memory());
+        *turn.memory = turn.memory.saturating_sub(hot + self.delayed.memory() + stream);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::command::{ConnectionId, DeclareExchange, DeclareMailbox, MailboxId};
+use super::command::{ConnectionId, DeclareExchange, DeclareMailbox, MailboxId, Seq};
 use super::definition::{Definition, ExchangeDefinition, MailboxDefinition};
 use super::event::{Effect, Event, Reply, Write};
 use super::limits::{Limits, difference};
@@ -262,6 +262,13 @@ impl Broker {
             let event = Event::Cancelled { channel: consumer.channel, consumer: consumer.id };
             out.push(Effect::Notify(consumer.connection, event));
         }
+        if let Some(stream) = &mailbox.stream {
+            for name in stream.cursor_names() {
+                let cursor = mailbox.cursor_definition(name.clone(), Seq(0));
+                let key = Definition::Cursor(cursor).key();
+                out.push(Effect::Write(Write::Undefine(key)));
+            }
+        }
         for asker in std::mem::take(&mut mailbox.askers) {
             let (name, vhost) = (mailbox.name.clone(), mailbox.vhost.clone());
             let result = Err(Refusal::NoSuchMailbox { name, vhost });
@@ -270,12 +277,15 @@ impl Broker {
             out.push(Effect::NotifyDurable(asker.connection, event));
         }
         let mut relieved = BTreeSet::new();
-        for lease in mailbox.leases.values().filter(|lease| lease.consumer.is_some()) {
-            if let Some(connection) = self.connections.get_mut(&lease.connection)
-                && let Some(channel) = connection.channels.get_mut(&lease.channel)
+        let held = mailbox.leases.values().filter(|lease| lease.consumer.is_some());
+        let held = held.map(|lease| (lease.connection, lease.channel, 1));
+        let read = mailbox.stream.iter().flat_map(|stream| stream.held());
+        for (connection, channel, count) in held.chain(read) {
+            if let Some(party) = self.connections.get_mut(&connection)
+                && let Some(channel) = party.channels.get_mut(&channel)
             {
-                channel.unsettled = channel.unsettled.saturating_sub(1);
-                relieved.insert(lease.connection);
+                channel.unsettled = channel.unsettled.saturating_sub(count);
+                relieved.insert(connection);
             }
         }
         for connection in relieved {
@@ -320,6 +330,9 @@ impl Broker {
             return Err(Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost_name });
         };
         check_reach(mailbox, from)?;
+        if mailbox.stream.is_some() {
+            return Err(mailbox.not_for_streams("queue.purge"));
+        }
         let count = mailbox.purge(&mut turn);
         self.dirty.extend(id);
         Ok(Reply::Counted(count))

@@ -132,6 +132,7 @@ pub(super) fn key_bytes(key: &DefinitionKey) -> Vec<u8> {
         DefinitionKind::Policy => b"policy",
         DefinitionKind::OperatorPolicy => b"operator-policy",
         DefinitionKind::Parameter => b"parameter",
+        DefinitionKind::Cursor => b"cursor",
     };
     let mut bytes = kind.to_vec();
     bytes.push(0);

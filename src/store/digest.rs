@@ -178,11 +178,17 @@ fn one(
     add(out, seq, 1, run.size(seq).into(), rest);
 }
 
+/// Runs become no longer than this, so that where a stream's times and sizes are is not lost.
+const RUN_MESSAGES_MAX: u32 = 1024;
+const RUN_BYTES_MAX: u64 = 1 << 20;
+
 fn add(out: &mut Vec<RecoveredRun>, first: u64, count: u32, bytes: u64, rest: Rest) {
     if let Some(last) = out.last_mut()
         && last.first.0 + u64::from(last.count) == first
         && alike(&last.rest, &rest)
         && let Some(sum) = last.count.checked_add(count)
+        && sum <= RUN_MESSAGES_MAX
+        && last.bytes + bytes <= RUN_BYTES_MAX
     {
         last.count = sum;
         last.bytes += bytes;

@@ -127,6 +127,11 @@ impl House {
         self.perform(effects);
     }
 
+    /// Writes that the store did not take yet.
+    pub(super) fn open_writes(&self) -> impl Iterator<Item = &Write> {
+        self.open.iter()
+    }
+
     /// The store takes what there is.
     pub(super) fn seal(&mut self) {
         let epoch = self.broker.seal();
@@ -488,16 +493,19 @@ impl House {
             let hot = || mailbox.lanes.iter().flat_map(|lane| lane.hot());
             let cold = || mailbox.lanes.iter().flat_map(|lane| lane.all_cold());
             let count = hot().count() as u64 + cold().map(|it| u64::from(it.count)).sum::<u64>();
-            assert_eq!(mailbox.ready, count, "ready in {name}");
             let bytes = hot().map(|it| it.body_size()).sum::<u64>()
                 + cold().map(|it| it.bytes).sum::<u64>();
+            let log = mailbox.stream.as_ref().map_or((0, 0), |it| it.totals());
+            let (count, bytes) = (count + log.0, bytes + log.1);
+            memory += mailbox.stream.as_ref().map_or(0, |it| it.memory());
+            assert_eq!(mailbox.ready, count, "ready in {name}");
             assert_eq!(mailbox.ready_bytes, bytes, "ready bytes in {name}");
             memory += hot().map(|it| it.message.size() as u64).sum::<u64>();
             memory += mailbox.delayed.memory();
             let it = mailbox.counts;
             let left = it.settled + it.expired + it.dropped + it.dead_lettered + it.purged;
-            let here =
-                mailbox.ready + mailbox.unsettled() + mailbox.delayed.len() + mailbox.recalls.len();
+            let leased = mailbox.leases.len() as u64;
+            let here = mailbox.ready + leased + mailbox.delayed.len() + mailbox.recalls.len();
             assert_eq!(it.published + it.recovered, left + it.damaged + here, "{name}: {it:?}");
             let mut held: BTreeMap<(ConnectionId, ConsumerId), u32> = BTreeMap::new();
             for lease in mailbox.leases.values() {
@@ -518,6 +526,10 @@ impl House {
                     .filter(|lease| lease.consumer.is_some())
                     .filter(|lease| lease.connection == *id && lease.channel == *channel)
                     .count();
+                let streams = self.broker.mailboxes.values().filter_map(|it| it.stream.as_ref());
+                let read = streams.flat_map(|it| it.held());
+                let read = read.filter(|it| (it.0, it.1) == (*id, *channel));
+                let held = held + read.map(|it| it.2 as usize).sum::<usize>();
                 assert_eq!(it.unsettled as usize, held, "unsettled on {id:?} {channel:?}");
             }
         }

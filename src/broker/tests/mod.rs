@@ -12,4 +12,5 @@ mod random;
 mod recovery;
 mod request;
 mod selecting;
+mod streams;
 mod topology;

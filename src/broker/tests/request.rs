@@ -61,6 +61,7 @@ pub(super) fn consume(mailbox: &str, consumer: u32) -> Consume {
         prefetch: 0,
         arguments: Table::new(),
         selection: None,
+        bounded: false,
     }
 }
 

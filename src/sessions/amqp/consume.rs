@@ -125,6 +125,7 @@ impl Channel {
                 mailbox,
                 arguments: wanted.arguments,
                 selection: None,
+                bounded: true,
             })
         };
         let (state, then) = if wanted.nowait {

@@ -1,6 +1,6 @@
 //! AMQP's form of message properties, and their way to the neutral form and back.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use pillarbox_amqp::{FieldValue, Properties as Fields, ShortString};
 
 use super::value::{fields, short, table};
@@ -61,6 +61,11 @@ fn wire_fields(properties: &Properties) -> Fields {
 pub(super) fn of_delivery(delivery: &Delivery) -> Option<BytesMut> {
     let attempts = delivery.attempts.filter(|attempts| *attempts > 0);
     let foreign = delivery.message.form().id != AMQP.id;
+    if let (false, None, Some(offset)) = (foreign, attempts, delivery.offset)
+        && let Some(wire) = with_offset(delivery.message.property_bytes(), offset as i64)
+    {
+        return Some(wire);
+    }
     if !foreign && attempts.is_none() && delivery.offset.is_none() {
         return None;
     }
@@ -81,6 +86,50 @@ pub(super) fn of_delivery(delivery: &Delivery) -> Option<BytesMut> {
     }
     let mut wire = BytesMut::new();
     found.encode(&mut wire);
+    Some(wire)
+}
+
+const OFFSET: &[u8] = b"x-stream-offset";
+
+/// The offset as one more header, among bytes that stay as they are: streams are read back faster than decoded.
+/// `None` where they have one already, or are not so simple.
+fn with_offset(raw: &[u8], offset: i64) -> Option<BytesMut> {
+    const CONTENT_TYPE: u16 = 1 << 15;
+    const CONTENT_ENCODING: u16 = 1 << 14;
+    const HEADERS: u16 = 1 << 13;
+    const CONTINUED: u16 = 1;
+    // Name and value of the header: two lengths and a type between them.
+    const SIZE: usize = 1 + OFFSET.len() + 1 + 8;
+    let flags = u16::from_be_bytes(*raw.first_chunk()?);
+    if flags & CONTINUED != 0 {
+        return None;
+    }
+    let mut at = 2;
+    for text in [CONTENT_TYPE, CONTENT_ENCODING] {
+        if flags & text != 0 {
+            at += 1 + usize::from(*raw.get(at)?);
+        }
+    }
+    let (table, end) = if flags & HEADERS != 0 {
+        let size = u32::from_be_bytes(*raw.get(at..)?.first_chunk()?) as usize;
+        let end = at + 4 + size;
+        (raw.get(at + 4..end)?, end)
+    } else {
+        (&[][..], at)
+    };
+    if table.windows(OFFSET.len()).any(|name| name == OFFSET) {
+        return None;
+    }
+    let mut wire = BytesMut::with_capacity(raw.len() + 4 + SIZE);
+    wire.put_u16(flags | HEADERS);
+    wire.extend_from_slice(raw.get(2..at)?);
+    wire.put_u32((table.len() + SIZE) as u32);
+    wire.extend_from_slice(table);
+    wire.put_u8(OFFSET.len() as u8);
+    wire.extend_from_slice(OFFSET);
+    wire.put_u8(b'l');
+    wire.put_i64(offset);
+    wire.extend_from_slice(&raw[end..]);
     Some(wire)
 }
 
@@ -116,6 +165,38 @@ impl Rewrite {
 mod tests {
     use super::*;
     use pillarbox_amqp::FieldTable;
+
+    #[test]
+    fn offset_among_raw_bytes_is_as_if_decoded() {
+        let headers = |names: &[&'static str]| {
+            let values = names.iter().map(|it| (ShortString::from_static(it), FieldValue::I64(5)));
+            Some(FieldTable(values.collect()))
+        };
+        let text = || Some(ShortString::from_static("text"));
+        let all = [
+            Fields::default(),
+            Fields { content_type: text(), ..Fields::default() },
+            Fields { content_encoding: text(), delivery_mode: Some(2), ..Fields::default() },
+            Fields { headers: headers(&[]), cluster_id: text(), ..Fields::default() },
+            Fields { content_type: text(), headers: headers(&["a", "b"]), ..Fields::default() },
+            Fields { headers: headers(&["a", "x-stream-offset", "b"]), ..Fields::default() },
+        ];
+        for (at, mut sent) in all.into_iter().enumerate() {
+            let mut raw = BytesMut::new();
+            sent.encode(&mut raw);
+            let fast = with_offset(&raw, 77);
+            assert_eq!(fast.is_none(), at == 5, "one of its own is replaced the long way");
+            for cut in 0..raw.len() {
+                // Torn bytes are nobody's panic.
+                drop(with_offset(&raw[..cut], 77));
+            }
+            let table = sent.headers.get_or_insert_default();
+            table.insert(ShortString::from_static("x-stream-offset"), FieldValue::I64(77));
+            let mut expected = BytesMut::new();
+            sent.encode(&mut expected);
+            assert_eq!(fast.unwrap_or_else(|| expected.clone()), expected);
+        }
+    }
 
     #[test]
     fn every_type_survives_both_ways() {

@@ -151,6 +151,7 @@ impl Open {
             prefetch: pull.count,
             arguments: Table::new(),
             selection: None,
+            bounded: false,
         };
         self.pulls.deadlines.insert((pull.deadline, number));
         self.ask(MAIN, Request::Consume(consume), Pending::PullWaits(number), out);

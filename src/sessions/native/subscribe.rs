@@ -49,6 +49,7 @@ impl Open {
             prefetch: subscribe.credit,
             arguments: table::decode(subscribe.arguments),
             selection: None,
+            bounded: false,
         };
         let pending = Pending::Subscribed { id, channel };
         self.ask(channel, Request::Consume(consume), pending, out);

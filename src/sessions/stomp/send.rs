@@ -200,6 +200,7 @@ impl Open {
             prefetch: 0,
             arguments: Table::new(),
             selection: None,
+            bounded: false,
         }));
         Ok(mailbox)
     }

@@ -93,6 +93,7 @@ impl Open {
             prefetch,
             arguments,
             selection,
+            bounded: false,
         }));
         let prefix = self.message_prefix(&tag);
         let subscription = Subscription::new(id, text, mode, prefix);

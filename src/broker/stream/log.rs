@@ -1,0 +1,448 @@
+//! The log of a stream: which positions there are, and which of their messages are in memory.
+//!
+//! ```text
+//! segments   [ 1.. ][ 1025.. ][ 2049.. ][ 3073..      ]   all that is kept, oldest first
+//! in memory         [ block  ]               [ hot    ]   blocks come from the store when a reader wants them
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Bounds;
+use crate::broker::command::{FetchedMessage, Seq};
+use crate::broker::event::RecoveredRun;
+use crate::broker::lane::Entry;
+use crate::broker::name::Time;
+use crate::broker::{Epoch, Settings};
+
+/// What is read from the store and trimmed at once, at most.
+pub(super) const SEGMENT_MESSAGES: u32 = 1024;
+pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// How much more of a stream than of a queue stays in memory: of the newest messages, and of what was read back.
+const HOT_FACTOR: usize = 4;
+
+/// Questions to the store at the same time.
+pub(super) const ASKED_MAX: usize = 4;
+
+/// Neighbouring positions, trimmed and read together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) first: Seq,
+    pub(super) count: u32,
+    /// Sum of the body sizes.
+    pub(super) bytes: u64,
+    /// When the first message came, or earlier.
+    pub(super) since: Time,
+    /// When the last message came, or later.
+    pub(super) until: Time,
+}
+
+impl Segment {
+    pub(super) fn end(&self) -> Seq {
+        Seq(self.first.0 + u64::from(self.count))
+    }
+}
+
+/// Messages that were read back: those of a range that are there.
+#[derive(Debug)]
+struct Block {
+    end: Seq,
+    entries: Vec<Entry>,
+    memory: u64,
+    /// Larger is later.
+    used: u64,
+}
+
+impl Block {
+    /// The first entry at this position or behind it.
+    fn from(&self, seq: Seq) -> Option<&Entry> {
+        let first = self.entries.first()?.seq;
+        let dense = seq.0.saturating_sub(first.0) as usize;
+        match self.entries.get(dense) {
+            Some(entry) if entry.seq == seq => Some(entry),
+            _ => self.entries.get(self.entries.partition_point(|entry| entry.seq < seq)),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    segments: VecDeque<Segment>,
+    /// The newest messages, without holes up to the next position.
+    hot: VecDeque<Entry>,
+    hot_memory: u64,
+    /// Nobody sees this position yet, nor those behind it: a restart might give them to other messages.
+    visible: Seq,
+    next: Seq,
+    blocks: BTreeMap<Seq, Block>,
+    block_memory: u64,
+    asked: [Option<(Seq, u32)>; ASKED_MAX],
+    clock: u64,
+}
+
+/// What a reader finds at a position.
+#[derive(Debug)]
+pub(super) enum Found<'a> {
+    /// The message, or the next one where the position is a hole. A new block was entered, which ends there.
+    Message(&'a Entry, Option<Seq>),
+    /// Nothing before this position.
+    Hole(Seq),
+    /// In the store.
+    Cold,
+    /// Not written yet, or not durable.
+    Tail,
+}
+
+impl Log {
+    pub(super) fn new() -> Self {
+        Self { visible: Seq(1), next: Seq(1), ..Self::default() }
+    }
+
+    /// The first position that is kept; the next one where nothing is.
+    pub(super) fn first(&self) -> Seq {
+        self.segments.front().map_or(self.next, |segment| segment.first)
+    }
+
+    pub(super) fn next(&self) -> Seq {
+        self.next
+    }
+
+    pub(super) fn oldest(&self) -> Option<Time> {
+        self.segments.front().map(|segment| segment.since)
+    }
+
+    fn hot_first(&self) -> Seq {
+        self.hot.front().map_or(self.next, |entry| entry.seq)
+    }
+
+    /// Takes over what the store found. Positions come in ascending order.
+    pub(super) fn recover(&mut self, run: &RecoveredRun) {
+        let average = (run.bytes / u64::from(run.count.max(1))).max(1);
+        let fitting = (SEGMENT_BYTES / average).clamp(1, u64::from(SEGMENT_MESSAGES)) as u32;
+        let since = run.rest.since;
+        let (mut first, mut left, mut bytes) = (run.first.0, run.count, run.bytes);
+        while left > 0 {
+            let count = left.min(fitting);
+            let share = bytes / u64::from(left) * u64::from(count);
+            left -= count;
+            let share = if left == 0 { bytes } else { share };
+            bytes -= share;
+            let segment = Segment { first: Seq(first), count, bytes: share, since, until: since };
+            self.segments.push_back(segment);
+            first += u64::from(count);
+        }
+    }
+
+    /// Everything was taken over. A segment's last message came no later than what follows; the very last, than now.
+    pub(super) fn recovered(&mut self, next: Seq, now: Time) {
+        self.next = next;
+        self.visible = next;
+        let (mut until, mut later) = (now, None);
+        for segment in self.segments.iter_mut().rev() {
+            // Pieces of one run say all the same.
+            if let Some(later) = later
+                && later != segment.since
+            {
+                until = later;
+            }
+            later = Some(segment.since);
+            segment.until = until.max(segment.since);
+        }
+    }
+
+    /// A message takes the next position.
+    pub(super) fn append(&mut self, entry: Entry, bounds: &Bounds) {
+        let (seq, size, now) = (entry.seq, entry.body_size(), entry.rest.since);
+        match self.segments.back_mut() {
+            Some(last)
+                if last.end() == seq
+                    && last.count < bounds.segment_messages
+                    && last.bytes + size <= bounds.segment_bytes
+                    && now.since_ms(last.since) <= bounds.segment_ms =>
+            {
+                last.count += 1;
+                last.bytes += size;
+                last.until = now;
+            }
+            _ => self.segments.push_back(Segment {
+                first: seq,
+                count: 1,
+                bytes: size,
+                since: now,
+                until: now,
+            }),
+        }
+        self.next = Seq(seq.0 + 1);
+        self.hot_memory += entry.message.size() as u64;
+        self.hot.push_back(entry);
+    }
+
+    /// What is durable can be seen. Whether there is more of it than before.
+    pub(super) fn advance(&mut self, durable: Epoch) -> bool {
+        let before = self.visible;
+        let from = self.visible.0.saturating_sub(self.hot_first().0) as usize;
+        for entry in self.hot.range(from.min(self.hot.len())..) {
+            if !entry.is_safe(durable) {
+                break;
+            }
+            self.visible = Seq(entry.seq.0 + 1);
+        }
+        self.visible > before
+    }
+
+    /// Messages that wait for the disk before anybody sees them.
+    pub(super) fn has_unseen(&self) -> bool {
+        self.visible < self.next
+    }
+
+    /// Gives memory back at the front of the newest messages. Returns how much that was.
+    pub(super) fn cool(&mut self, settings: &Settings, scarce: bool) -> u64 {
+        let factor = if scarce { 0 } else { HOT_FACTOR };
+        let (count_max, bytes_max) = (settings.hot_messages * factor, settings.hot_bytes * factor);
+        let before = self.hot_memory;
+        while self.hot.len() > count_max || self.hot_memory > bytes_max as u64 {
+            match self.hot.front() {
+                Some(entry) if entry.seq < self.visible => {
+                    self.hot_memory -= entry.message.size() as u64;
+                    self.hot.pop_front();
+                }
+                _ => break,
+            }
+        }
+        before - self.hot_memory
+    }
+
+    /// Gives memory back of what was read from the store, what was used last staying longest.
+    pub(super) fn forget_blocks(&mut self, keep: u64) -> u64 {
+        let before = self.block_memory;
+        while self.block_memory > keep {
+            let oldest = self.blocks.iter().min_by_key(|(_, block)| block.used);
+            let Some(first) = oldest.map(|(first, _)| *first) else { break };
+            self.forget_block(first);
+        }
+        before - self.block_memory
+    }
+
+    fn forget_block(&mut self, first: Seq) -> u64 {
+        let memory = self.blocks.remove(&first).map_or(0, |block| block.memory);
+        self.block_memory -= memory;
+        memory
+    }
+
+    pub(super) fn blocks_max(settings: &Settings) -> u64 {
+        (settings.hot_bytes * HOT_FACTOR) as u64
+    }
+
+    /// The reader went beyond this position and was the only one.
+    pub(super) fn forget_blocks_before(&mut self, seq: Seq) -> u64 {
+        let mut freed = 0;
+        while let Some((&first, block)) = self.blocks.first_key_value()
+            && block.end <= seq
+        {
+            freed += self.forget_block(first);
+        }
+        freed
+    }
+
+    pub(super) fn memory(&self) -> u64 {
+        self.hot_memory + self.block_memory
+    }
+
+    /// What a reader that wants this position gets.
+    pub(super) fn at(&mut self, seq: Seq, entered: &mut Seq) -> Found<'_> {
+        if seq >= self.visible {
+            return Found::Tail;
+        }
+        let hot_first = self.hot_first();
+        if seq >= hot_first {
+            return match self.hot.get((seq.0 - hot_first.0) as usize) {
+                Some(entry) => Found::Message(entry, None),
+                None => Found::Tail,
+            };
+        }
+        let Some((&first, block)) = self.blocks.range_mut(..=seq).next_back() else {
+            return self.beyond(seq);
+        };
+        if block.end <= seq {
+            return self.beyond(seq);
+        }
+        let new = *entered != first;
+        if new {
+            self.clock += 1;
+            block.used = self.clock;
+            *entered = first;
+        }
+        let end = block.end;
+        match self.blocks.get(&first).and_then(|block| block.from(seq)) {
+            Some(entry) => Found::Message(entry, new.then_some(end)),
+            None => Found::Hole(end),
+        }
+    }
+
+    /// The position is not in memory.
+    fn beyond(&self, seq: Seq) -> Found<'static> {
+        match self.segment_at(seq) {
+            Some(segment) if segment.first > seq => Found::Hole(segment.first),
+            Some(_) => Found::Cold,
+            None => Found::Hole(self.hot_first()),
+        }
+    }
+
+    /// The segment that has this position, or the first behind it.
+    fn segment_at(&self, seq: Seq) -> Option<&Segment> {
+        self.segments.get(self.segments.partition_point(|segment| segment.end() <= seq))
+    }
+
+    /// The first position that may have come at this time or later.
+    pub(super) fn seek(&self, since: Time) -> Seq {
+        let at = self.segments.partition_point(|segment| segment.until < since);
+        self.segments.get(at).map_or(self.next, |segment| segment.first)
+    }
+
+    /// The position from which so many messages follow, to the end.
+    pub(super) fn last(&self, count: u64) -> Seq {
+        let mut left = count;
+        for segment in self.segments.iter().rev() {
+            match left.checked_sub(u64::from(segment.count)) {
+                Some(rest) if rest > 0 => left = rest,
+                _ => return Seq(segment.end().0 - left),
+            }
+        }
+        self.first()
+    }
+
+    /// Where the range ends in which the position is on its way here.
+    pub(super) fn asked_end(&self, seq: Seq) -> Option<Seq> {
+        let ends = self.asked.iter().flatten().filter_map(|(first, count)| {
+            let end = Seq(first.0 + u64::from(*count));
+            (*first <= seq && seq < end).then_some(end)
+        });
+        ends.max()
+    }
+
+    /// What to ask the store for so that the position comes: the number of the question, and a range. `None` where it is
+    /// on its way, or too much is asked already.
+    pub(super) fn ask(&mut self, seq: Seq) -> Option<(u16, (Seq, u32))> {
+        if self.asked_end(seq).is_some() {
+            return None;
+        }
+        let at = self.asked.iter().position(Option::is_none)?;
+        let segment = *self.segment_at(seq).filter(|segment| segment.first <= seq)?;
+        let mut first = segment.first;
+        // A part of it may be here: the segment was read while it was still being written.
+        while let Some(block) = self.blocks.get(&first) {
+            first = block.end;
+        }
+        let first = if first > seq { seq } else { first };
+        let end = segment.end().min(self.hot_first());
+        let count = end.0.checked_sub(first.0).filter(|count| *count > 0)? as u32;
+        self.asked[at] = Some((first, count));
+        Some((at as u16, (first, count)))
+    }
+
+    /// What a reader of the block that ends here will want next, if it is not here or on its way.
+    pub(super) fn ask_ahead(&mut self, end: Seq) -> Option<(u16, (Seq, u32))> {
+        let seq = self.segment_at(end)?.first.max(end);
+        let is_cold = seq < self.hot_first() && seq < self.visible;
+        let is_here = self.blocks.range(..=seq).next_back().is_some_and(|(_, it)| it.end > seq);
+        let is_busy = self.asked.iter().filter(|it| it.is_some()).count() > 1;
+        if is_cold && !is_here && !is_busy { self.ask(seq) } else { None }
+    }
+
+    /// The range that this answer is about.
+    pub(super) fn answered(&mut self, lane: u16) -> Option<(Seq, u32)> {
+        self.asked.get_mut(usize::from(lane))?.take()
+    }
+
+    /// Messages from the store, in order of position. Returns what cannot be trusted or is not there, and why.
+    pub(super) fn loaded(
+        &mut self,
+        (first, count): (Seq, u32),
+        messages: Vec<FetchedMessage>,
+    ) -> Vec<(Seq, Option<String>)> {
+        let end = Seq(first.0 + u64::from(count));
+        let mut entries = Vec::with_capacity(messages.len());
+        let mut lost = Vec::new();
+        let mut memory = 0;
+        let mut at = first;
+        for FetchedMessage { seq, rest, message } in messages {
+            if seq < at || seq >= end {
+                continue;
+            }
+            lost.extend((at.0..seq.0).map(|seq| (Seq(seq), None)));
+            at = Seq(seq.0 + 1);
+            match message {
+                Ok(message) => {
+                    memory += message.size() as u64;
+                    entries.push(Entry { seq, message, rest, epoch: Epoch(0), stored: true });
+                }
+                Err(reason) => lost.push((seq, Some(reason))),
+            }
+        }
+        lost.extend((at.0..end.0).map(|seq| (Seq(seq), None)));
+        // What was trimmed meanwhile is not missed.
+        let kept = self.first();
+        lost.retain(|(seq, _)| *seq >= kept);
+        if kept < end && !entries.is_empty() {
+            self.clock += 1;
+            self.forget_block(first);
+            self.block_memory += memory;
+            self.blocks.insert(first, Block { end, entries, memory, used: self.clock });
+        }
+        lost
+    }
+
+    /// The position holds nothing any more. Returns how many bytes it counted for; `None` where it held nothing before.
+    pub(super) fn punch(&mut self, seq: Seq) -> Option<u64> {
+        let at = self.segments.partition_point(|segment| segment.end() <= seq);
+        let whole = *self.segments.get(at).filter(|segment| segment.first <= seq)?;
+        let average = whole.bytes / u64::from(whole.count);
+        let gone = if whole.count == 1 { whole.bytes } else { average };
+        let before = (seq.0 - whole.first.0) as u32;
+        let after = whole.count - before - 1;
+        let share = if after == 0 { whole.bytes - gone } else { average * u64::from(before) };
+        let left = Segment { count: before, bytes: share, ..whole };
+        let bytes = whole.bytes - gone - share;
+        let right = Segment { first: Seq(seq.0 + 1), count: after, bytes, ..whole };
+        self.segments.remove(at);
+        for (at, piece) in (at..).zip([left, right].into_iter().filter(|it| it.count > 0)) {
+            self.segments.insert(at, piece);
+        }
+        Some(gone)
+    }
+
+    /// The oldest segment, if everything in it can be seen.
+    pub(super) fn front(&self) -> Option<&Segment> {
+        self.segments.front().filter(|segment| segment.end() <= self.visible)
+    }
+
+    pub(super) fn has_several_segments(&self) -> bool {
+        self.segments.len() > 1
+    }
+
+    /// The oldest segment goes. Returns it, and how much memory that freed.
+    pub(super) fn trim(&mut self) -> Option<(Segment, u64)> {
+        let gone = self.segments.pop_front()?;
+        let before = self.memory();
+        while let Some(entry) = self.hot.front()
+            && entry.seq < gone.end()
+        {
+            self.hot_memory -= entry.message.size() as u64;
+            self.hot.pop_front();
+        }
+        let kept = self.first();
+        self.forget_blocks_before(kept);
+        Some((gone, before - self.memory()))
+    }
+
+    #[cfg(test)]
+    pub(super) fn totals(&self) -> (u64, u64) {
+        let count = self.segments.iter().map(|it| u64::from(it.count)).sum();
+        (count, self.segments.iter().map(|it| it.bytes).sum())
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_memory(&self) -> usize {
+        self.hot.len() + self.blocks.values().map(|it| it.entries.len()).sum::<usize>()
+    }
+}

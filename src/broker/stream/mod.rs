@@ -1,0 +1,493 @@
+//! A stream: messages that stay, and readers that each go through them at their own pace.
+//!
+//! A message is shown only once it is durable, so that an offset means the same message for ever. A mailbox of this
+//! kind has none of a queue's lanes and leases: acknowledgements only give credit back.
+
+mod cursors;
+mod filter;
+mod log;
+mod readers;
+mod start;
+
+use std::sync::Arc;
+
+use super::command::{ChannelId, ConnectionId, Consume, ConsumerId, Fetched, Outcome, Run, Seq};
+use super::connection::Connection;
+use super::definition::{CursorDefinition, Definition};
+use super::event::{Delivery, Effect, Event, Fetch, RecoveredMailbox, Rest, Write};
+use super::lane::Entry;
+use super::limits::Limits;
+use super::mailbox::{Counts, Mailbox};
+use super::message::Message;
+use super::name::{Name, Time};
+use super::refusal::{Kind, Refusal};
+use super::turn::Turn;
+
+use cursors::{Cursors, is_chosen};
+use filter::Filter;
+use log::{Found, Log, SEGMENT_BYTES, SEGMENT_MESSAGES};
+use readers::{Moved, NewReader, Readers, State};
+use start::Start;
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    log: Log,
+    readers: Readers,
+    cursors: Cursors,
+}
+
+/// How large and old a segment may become, so that trimming by whole segments stays near the limits.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    segment_messages: u32,
+    segment_bytes: u64,
+    segment_ms: u64,
+}
+
+impl Bounds {
+    fn of(limits: &Limits) -> Self {
+        let part =
+            |limit: Option<u64>, most: u64| limit.map_or(most, |it| (it / 16).clamp(1, most));
+        let bytes = part(limits.bytes_max, SEGMENT_BYTES);
+        Self {
+            segment_messages: part(limits.length_max, SEGMENT_MESSAGES.into()) as u32,
+            segment_bytes: limits.segment_bytes_max.map_or(bytes, |most| bytes.min(most)),
+            segment_ms: part(limits.age_max_ms, u64::MAX / 16),
+        }
+    }
+}
+
+impl Stream {
+    pub(super) fn new() -> Self {
+        Self { log: Log::new(), readers: Readers::default(), cursors: Cursors::default() }
+    }
+
+    pub(super) fn oldest(&self) -> Option<Time> {
+        self.log.oldest()
+    }
+
+    pub(super) fn unsettled(&self) -> u64 {
+        self.readers.unsettled()
+    }
+
+    /// What a consumer holds, for views.
+    pub(super) fn unsettled_of(&self, connection: ConnectionId, consumer: ConsumerId) -> u32 {
+        self.readers.get((connection, consumer)).map_or(0, readers::Reader::unsettled)
+    }
+
+    pub(super) fn memory(&self) -> u64 {
+        self.log.memory()
+    }
+
+    pub(super) fn holds(&self, seq: Seq, by: (ConnectionId, ChannelId)) -> bool {
+        self.readers.holds(seq, by)
+    }
+
+    pub(super) fn raise(&mut self, connection: ConnectionId, consumer: ConsumerId, prefetch: u32) {
+        self.readers.raise((connection, consumer), prefetch);
+    }
+
+    /// Messages and the sum of their bodies.
+    #[cfg(test)]
+    pub(super) fn totals(&self) -> (u64, u64) {
+        self.log.totals()
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_memory(&self) -> usize {
+        self.log.in_memory()
+    }
+
+    /// Channels give up what they hold; those of them that were cancelled go.
+    pub(super) fn release(&mut self, connection: ConnectionId, channels: &[ChannelId]) {
+        self.readers.release(|reader| {
+            reader.connection == connection && channels.binary_search(&reader.channel).is_ok()
+        });
+    }
+
+    /// What each reader holds.
+    pub(super) fn held(&self) -> impl Iterator<Item = (ConnectionId, ChannelId, u32)> {
+        self.readers.iter().map(|it| (it.connection, it.channel, it.unsettled()))
+    }
+
+    pub(super) fn cursor_names(&self) -> impl Iterator<Item = &Name> {
+        self.cursors.names()
+    }
+
+    pub(super) fn restore_cursor(&mut self, name: Name, next: Seq, now: Time) {
+        self.cursors.restore(name, next, now);
+    }
+
+    pub(super) fn forget_cursor(&mut self, name: &Name) -> bool {
+        self.cursors.remove(name)
+    }
+}
+
+impl Mailbox {
+    /// What is done to queues only. RabbitMQ's words.
+    pub(super) fn not_for_streams(&self, what: &str) -> Refusal {
+        let (name, vhost) = (&self.name, &self.vhost);
+        let text =
+            format!("{what} not supported by stream queues queue '{name}' in vhost '{vhost}'");
+        Refusal::NotImplemented(text)
+    }
+
+    /// A consumer starts to read.
+    pub(super) fn add_reader(
+        &mut self,
+        connection: ConnectionId,
+        channel: ChannelId,
+        consume: &Consume,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let invalid = |argument: &str, reason: &str| Refusal::InvalidArgument {
+            argument: argument.into(),
+            kind: Kind::Mailbox,
+            name: self.name.clone(),
+            vhost: self.vhost.clone(),
+            reason: reason.into(),
+        };
+        if stream.readers.is_full() {
+            let (name, vhost, most) = (&self.name, &self.vhost, readers::READERS_MAX);
+            return Err(Refusal::Limit(format!(
+                "queue '{name}' in vhost '{vhost}' has {most} consumers"
+            )));
+        }
+        let argument = "x-stream-offset";
+        let start = match consume.arguments.get(argument) {
+            Some(value) => {
+                Some(Start::parse(value, now).map_err(|reason| invalid(argument, &reason))?)
+            }
+            None => None,
+        };
+        let filter =
+            Filter::of(&consume.arguments).map_err(|(name, reason)| invalid(name, reason))?;
+        let argument = "x-stream-automatic-offset-tracking";
+        let tracks = match consume.arguments.get(argument) {
+            None => start.is_none() && is_chosen(&consume.tag),
+            Some(value) => match (value.as_bool(), value.as_str()) {
+                (Some(tracks), _) => tracks,
+                (None, Some("true")) => true,
+                (None, Some("false")) => false,
+                _ => return Err(invalid(argument, "not a boolean")),
+            },
+        };
+        let cursor = tracks.then(|| consume.tag.clone());
+        let known = cursor.as_ref().and_then(|name| stream.cursors.next(name));
+        let (next, since) = match known {
+            Some(next) => (next, Time::ZERO),
+            None => start.unwrap_or(Start::Next).find(&stream.log),
+        };
+        stream.readers.add(NewReader {
+            connection,
+            channel,
+            consumer: consume.consumer,
+            no_ack: consume.no_ack,
+            prefetch: consume.prefetch,
+            next,
+            since,
+            filter,
+            selector: consume.selection.as_ref().map(|it| Arc::clone(&it.selector)),
+            cursor,
+        });
+        Ok(())
+    }
+
+    /// A consumer reads no more. What it holds stays with its channel.
+    pub(super) fn remove_reader(
+        &mut self,
+        connection: ConnectionId,
+        consumer: ConsumerId,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(stream) = &mut self.stream else { return };
+        let came = stream.readers.cancel((connection, consumer));
+        if let Some((Some(name), committed)) = came {
+            self.move_cursor(&name, committed, turn);
+            let moved = self.stream.as_mut().and_then(|it| it.cursors.take(&name));
+            if let Some((name, next)) = moved {
+                turn.write(self.cursor_write(name, next));
+            }
+        }
+        if let Some(stream) = &mut self.stream
+            && stream.readers.len() == 0
+        {
+            *turn.memory -= stream.log.forget_blocks(0);
+        }
+    }
+
+    fn move_cursor(&mut self, name: &Name, next: Seq, turn: &mut Turn<'_>) {
+        let Some(stream) = &mut self.stream else { return };
+        if let Some(evicted) = stream.cursors.advance(name, next, turn.now) {
+            let key = Definition::Cursor(self.cursor_definition(evicted, Seq(0))).key();
+            turn.write(Write::Undefine(key));
+        }
+    }
+
+    pub(super) fn cursor_definition(&self, name: Name, next: Seq) -> CursorDefinition {
+        CursorDefinition {
+            vhost: self.vhost.clone(),
+            mailbox: self.name.clone(),
+            name,
+            offset: next.0.saturating_sub(1),
+        }
+    }
+
+    fn cursor_write(&self, name: Name, next: Seq) -> Write {
+        Write::Define(Box::new(Definition::Cursor(self.cursor_definition(name, next))))
+    }
+
+    /// At an orderly stop cursors are exact.
+    pub(super) fn settle_cursors(&mut self, out: &mut Vec<Effect>) {
+        while let Some((name, next)) =
+            self.stream.as_mut().and_then(|it| it.cursors.take_due(Time(u64::MAX)))
+        {
+            out.push(Effect::Write(self.cursor_write(name, next)));
+        }
+    }
+
+    /// Deliveries of a stream end. Returns how many, and whether the channel did not hold some of them.
+    pub(super) fn settle_read(
+        &mut self,
+        run: &Run,
+        by: (ConnectionId, ChannelId),
+        outcome: Outcome,
+        turn: &mut Turn<'_>,
+    ) -> (u32, bool) {
+        let Some(stream) = &mut self.stream else { return (0, true) };
+        let (settled, moved) = stream.readers.settle(run, by, outcome);
+        if let Some(Moved { cursor, next, late }) = moved
+            && (!late || stream.cursors.next(&cursor).is_some_and(|now| now < next))
+        {
+            self.move_cursor(&cursor, next, turn);
+        }
+        (settled, settled < run.count)
+    }
+
+    /// A message comes to the log's end. It is shown once it is durable.
+    pub(super) fn append_to_log(&mut self, message: Arc<Message>, turn: &mut Turn<'_>) {
+        let bounds = Bounds::of(&self.limits);
+        let Some(stream) = &mut self.stream else { return };
+        let seq = self.next;
+        self.next.0 += 1;
+        self.counts.published += 1;
+        let rest = Rest { since: turn.now, ..Rest::default() };
+        let entry = Entry { seq, message, rest, epoch: turn.epoch, stored: true };
+        turn.out.push(Effect::Write(Write::Append(entry.append(self.id, false))));
+        self.ready += 1;
+        self.ready_bytes += entry.body_size();
+        *turn.memory += entry.message.size() as u64;
+        stream.log.append(entry, &bounds);
+    }
+
+    /// Shows what became durable, gives it to readers, and trims.
+    pub(super) fn dispatch_stream(&mut self, turn: &mut Turn<'_>) {
+        let Some(stream) = &mut self.stream else { return };
+        if stream.log.advance(turn.durable) {
+            stream.readers.wake_tail();
+        }
+        if stream.log.has_unseen() {
+            turn.awaiting.insert(self.id);
+        }
+        if !std::mem::replace(&mut self.stuck, true) {
+            stream.readers.wake_stalled();
+        }
+        self.feed(turn);
+        self.trim(turn);
+        let Some(stream) = &mut self.stream else { return };
+        let scarce = *turn.memory > turn.settings.memory_max / 2;
+        *turn.memory -= stream.log.cool(turn.settings, false);
+        let keep = if scarce { 0 } else { Log::blocks_max(turn.settings) };
+        *turn.memory -= stream.log.forget_blocks(keep);
+        while let Some((name, next)) =
+            self.stream.as_mut().and_then(|it| it.cursors.take_due(turn.now))
+        {
+            turn.write(self.cursor_write(name, next));
+        }
+    }
+
+    fn feed(&mut self, turn: &mut Turn<'_>) {
+        let Some(stream) = &mut self.stream else { return };
+        let Stream { log, readers, .. } = &mut **stream;
+        let alone = readers.len() == 1;
+        let mut moved = Vec::new();
+        while let Some(place) = readers.next_awake() {
+            let Some(reader) = readers.get_mut(place) else { continue };
+            let mut feeding = Feeding { mailbox: self.id, log, counts: &mut self.counts, turn };
+            reader.state = feeding.serve(reader);
+            if alone {
+                *turn.memory -= log.forget_blocks_before(reader.next);
+            }
+            if reader.no_ack
+                && let Some(cursor) = &reader.cursor
+            {
+                moved.push((cursor.clone(), reader.next));
+            }
+            readers.rest(place);
+        }
+        for (name, next) in moved {
+            self.move_cursor(&name, next, turn);
+        }
+    }
+
+    /// Whole segments go, oldest first, where the log is too long or they are too old.
+    fn trim(&mut self, turn: &mut Turn<'_>) {
+        let Limits { age_max_ms, length_max, bytes_max, .. } = self.limits;
+        let Some(stream) = &mut self.stream else { return };
+        while let Some(front) = stream.log.front() {
+            let old = age_max_ms.is_some_and(|most| front.until.plus_ms(most) <= turn.now);
+            let long = length_max.is_some_and(|most| self.ready > most)
+                || (bytes_max.is_some_and(|most| self.ready_bytes > most)
+                    && stream.log.has_several_segments());
+            if !old && !long {
+                break;
+            }
+            let Some((gone, freed)) = stream.log.trim() else { break };
+            *turn.memory -= freed;
+            self.ready -= u64::from(gone.count);
+            self.ready_bytes -= gone.bytes;
+            let counter = if old { &mut self.counts.expired } else { &mut self.counts.dropped };
+            *counter += u64::from(gone.count);
+            let (first, count) = (gone.first, gone.count);
+            turn.write(Write::Remove { mailbox: self.id, first, count });
+        }
+    }
+
+    /// What a reader waited for is here.
+    pub(super) fn fetched_stream(&mut self, fetched: Fetched, turn: &mut Turn<'_>) {
+        let Some(stream) = &mut self.stream else { return };
+        let Some((first, count)) = stream.log.answered(fetched.lane) else { return };
+        let end = Seq(first.0 + u64::from(count));
+        let before = stream.log.memory();
+        for (seq, reason) in stream.log.loaded((first, count), fetched.messages) {
+            // A stored record that cannot be trusted is never delivered; its neighbours are.
+            let Some(bytes) = stream.log.punch(seq) else { continue };
+            self.ready -= 1;
+            self.ready_bytes -= bytes;
+            self.counts.damaged += 1;
+            if let Some(reason) = reason {
+                turn.write(Write::Quarantine { mailbox: self.id, seq, reason });
+            }
+        }
+        *turn.memory = *turn.memory + stream.log.memory() - before;
+        stream.readers.wake_loading(first, end);
+        // There is room for a question of somebody who found none.
+        let mut from = end;
+        for _ in 0..log::ASKED_MAX {
+            let Some(seq) = stream.readers.next_loading(from) else { break };
+            if let Some((lane, range)) = stream.log.ask(seq) {
+                turn.out.push(fetch(self.id, lane, range));
+                break;
+            }
+            match stream.log.asked_end(seq) {
+                Some(end) => from = end,
+                None => break,
+            }
+        }
+    }
+
+    /// Takes over what the store found.
+    pub(super) fn recover_stream(&mut self, found: &RecoveredMailbox, now: Time) {
+        let Some(stream) = &mut self.stream else { return };
+        self.next = found.next;
+        for run in &found.messages {
+            self.counts.recovered += u64::from(run.count);
+            self.ready += u64::from(run.count);
+            self.ready_bytes += run.bytes;
+            stream.log.recover(run);
+        }
+        stream.log.recovered(found.next, now);
+    }
+
+    /// When `tick` has something to do.
+    pub(super) fn next_stream_deadline(&self) -> Option<Time> {
+        let stream = self.stream.as_ref()?;
+        let front = stream.log.front().zip(self.limits.age_max_ms);
+        let old = front.map(|(front, most)| front.until.plus_ms(most));
+        [old, stream.cursors.next_due()].into_iter().flatten().min()
+    }
+
+    /// Memory ran out: only what is not durable stays in it.
+    pub(super) fn spill_stream(&mut self, turn: &mut Turn<'_>) {
+        let Some(stream) = &mut self.stream else { return };
+        let freed = stream.log.cool(turn.settings, true) + stream.log.forget_blocks(0);
+        *turn.memory -= freed;
+    }
+}
+
+fn fetch(mailbox: super::MailboxId, lane: u16, range: (Seq, u32)) -> Effect {
+    Effect::Fetch(Fetch { mailbox, lane, ranges: vec![range] })
+}
+
+/// What giving messages to readers needs.
+struct Feeding<'a, 't> {
+    mailbox: super::MailboxId,
+    log: &'a mut Log,
+    counts: &'a mut Counts,
+    turn: &'a mut Turn<'t>,
+}
+
+impl Feeding<'_, '_> {
+    /// Gives the reader what it can take. Returns why it stopped.
+    fn serve(&mut self, reader: &mut readers::Reader) -> State {
+        let scarce = *self.turn.memory > self.turn.settings.memory_max / 2;
+        let Turn { connections, settings, out, .. } = &mut *self.turn;
+        let Some(party) = connections.get_mut(&reader.connection) else { return State::Full };
+        let Connection { channels, in_flight, in_flight_bytes, stalled, .. } = party;
+        let Some(channel) = channels.get_mut(&reader.channel) else { return State::Full };
+        reader.next = reader.next.max(self.log.first());
+        loop {
+            if !reader.has_credit() {
+                return State::Full;
+            }
+            let open = *in_flight < settings.window_deliveries
+                && *in_flight_bytes < settings.window_bytes
+                && (reader.no_ack || channel.has_credit());
+            if !open {
+                stalled.insert(self.mailbox);
+                return State::Stalled;
+            }
+            let (entry, entered) = match self.log.at(reader.next, &mut reader.entered) {
+                Found::Message(entry, entered) => (entry, entered),
+                Found::Hole(end) => {
+                    reader.next = end;
+                    continue;
+                }
+                Found::Tail => return State::Tail,
+                Found::Cold => {
+                    if let Some((lane, range)) = self.log.ask(reader.next) {
+                        out.push(fetch(self.mailbox, lane, range));
+                    }
+                    return State::Loading;
+                }
+            };
+            reader.next = Seq(entry.seq.0 + 1);
+            let wanted = entry.rest.since >= reader.since && reader.wants(&entry.message);
+            if wanted {
+                *in_flight += 1;
+                *in_flight_bytes += entry.message.size() as u64;
+                channel.unsettled += u32::from(!reader.no_ack);
+                self.counts.delivered += 1;
+                let delivery = Delivery {
+                    channel: reader.channel,
+                    consumer: reader.consumer,
+                    mailbox: self.mailbox,
+                    seq: reader.deliver(entry.seq),
+                    message: entry.message.clone(),
+                    redelivered: false,
+                    attempts: None,
+                    offset: Some(entry.seq.0 - 1),
+                    settled: reader.no_ack,
+                };
+                out.push(Effect::Notify(reader.connection, Event::Delivered(delivery)));
+            }
+            if let Some(end) = entered
+                && !scarce
+                && let Some((lane, range)) = self.log.ask_ahead(end)
+            {
+                out.push(fetch(self.mailbox, lane, range));
+            }
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The readers of a stream: where each is, what it holds, and which of them have something to do.
+//!
+//! ```text
+//!            woken                       no credit of its own
+//! Resting ─────────> Awake ──served──┬─> Resting (Full)
+//!    ^                               ├─> Resting (Stalled: its connection or channel is full)
+//!    └───────────────────────────────┼─> Resting (Tail: everything was read)
+//!                                    └─> Resting (Loading: on its way from the store)
+//! ```
+//! Whoever has nothing to do costs nothing when messages come.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::filter::Filter;
+use crate::broker::command::{ChannelId, ConnectionId, ConsumerId, Outcome, Run, Seq};
+use crate::broker::message::Message;
+use crate::broker::name::{Name, Time};
+use crate::broker::selector::Selector;
+
+/// Deliveries are numbered through for each place of a reader, the place in the upper bits.
+const NUMBER_BITS: u32 = 48;
+
+/// Readers of one stream at the same time, at most.
+pub(super) const READERS_MAX: usize = 16_000;
+
+/// Without a prefetch a reader may hold so many deliveries.
+const HELD_MAX: u32 = 1 << 20;
+
+pub(super) type Key = (ConnectionId, ConsumerId);
+pub(super) type Place = u16;
+
+/// A reader: a consumer of the stream with a position of its own.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) connection: ConnectionId,
+    pub(super) channel: ChannelId,
+    pub(super) consumer: ConsumerId,
+    pub(super) no_ack: bool,
+    /// Unsettled deliveries it may hold, 0 for no limit of its own.
+    pub(super) prefetch: u32,
+    /// The position to look at next.
+    pub(super) next: Seq,
+    /// What came before this is passed over.
+    pub(super) since: Time,
+    pub(super) filter: Option<Filter>,
+    pub(super) selector: Option<Arc<Selector>>,
+    /// The cursor that remembers how far it came.
+    pub(super) cursor: Option<Name>,
+    /// The block it reads from.
+    pub(super) entered: Seq,
+    pub(super) state: State,
+    /// It was cancelled, and stays until what it holds is settled.
+    pub(super) gone: bool,
+    place: Place,
+    /// Of the next delivery.
+    number: u64,
+    held: Held,
+    /// The first position that it gave back undone. Its cursor stays there, as it does not come again.
+    returned: Option<Seq>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Awake,
+    Full,
+    Stalled,
+    Tail,
+    Loading,
+}
+
+/// Delivered and not settled: positions in the order of delivery, which ascend.
+#[derive(Debug, Default)]
+struct Held {
+    /// The number of the front delivery.
+    first: u64,
+    /// Zero where it is settled. The front is never zero.
+    row: VecDeque<Seq>,
+    count: u32,
+}
+
+impl Held {
+    fn has(&self, number: u64) -> bool {
+        let at = number.checked_sub(self.first);
+        at.and_then(|at| self.row.get(at as usize)).is_some_and(|seq| *seq != Seq(0))
+    }
+
+    fn take(&mut self, number: u64) -> Option<Seq> {
+        let at = number.checked_sub(self.first)?;
+        let seq = self.row.get_mut(at as usize).filter(|seq| **seq != Seq(0))?;
+        let taken = std::mem::take(seq);
+        self.count -= 1;
+        while let Some(Seq(0)) = self.row.front() {
+            self.row.pop_front();
+            self.first += 1;
+        }
+        Some(taken)
+    }
+}
+
+impl Reader {
+    pub(super) fn is_of(&self, (connection, channel): (ConnectionId, ChannelId)) -> bool {
+        self.connection == connection && self.channel == channel
+    }
+
+    pub(super) fn unsettled(&self) -> u32 {
+        self.held.count
+    }
+
+    pub(super) fn has_credit(&self) -> bool {
+        let limit = if self.prefetch == 0 { HELD_MAX } else { self.prefetch };
+        !self.gone && (self.no_ack || self.held.count < limit)
+    }
+
+    pub(super) fn wants(&self, message: &Message) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.wants(message))
+            && self.selector.as_ref().is_none_or(|it| it.matches(message.properties()))
+    }
+
+    /// Everything before this position is done with.
+    pub(super) fn committed(&self) -> Seq {
+        let next = self.held.row.front().copied().unwrap_or(self.next);
+        self.returned.map_or(next, |returned| next.min(returned))
+    }
+
+    /// The message at this position is delivered to it. Returns what the delivery is called by.
+    pub(super) fn deliver(&mut self, seq: Seq) -> Seq {
+        let number = self.number;
+        self.number += 1;
+        if !self.no_ack {
+            if self.held.row.is_empty() {
+                self.held.first = number;
+            }
+            self.held.row.push_back(seq);
+            self.held.count += 1;
+        }
+        Seq((u64::from(self.place) + 1) << NUMBER_BITS | number)
+    }
+}
+
+/// A place for a reader.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Deliveries of all readers that were here, so that their numbers never meet.
+    delivered: u64,
+    reader: Option<Box<Reader>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Readers {
+    slots: Vec<Slot>,
+    free: Vec<Place>,
+    places: BTreeMap<Key, Place>,
+    awake: VecDeque<Place>,
+    tail: Vec<Place>,
+    stalled: Vec<Place>,
+    /// By the position that they wait for.
+    loading: BTreeSet<(Seq, Place)>,
+}
+
+/// A cursor that moves.
+#[derive(Debug)]
+pub(super) struct Moved {
+    pub(super) cursor: Name,
+    pub(super) next: Seq,
+    /// Its reader was cancelled before: another may have moved it since.
+    pub(super) late: bool,
+}
+
+/// What a new reader is like.
+#[derive(Debug)]
+pub(super) struct NewReader {
+    pub(super) connection: ConnectionId,
+    pub(super) channel: ChannelId,
+    pub(super) consumer: ConsumerId,
+    pub(super) no_ack: bool,
+    pub(super) prefetch: u32,
+    pub(super) next: Seq,
+    pub(super) since: Time,
+    pub(super) filter: Option<Filter>,
+    pub(super) selector: Option<Arc<Selector>>,
+    pub(super) cursor: Option<Name>,
+}
+
+impl Readers {
+    /// Those that read; not those that only hold something.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.len() - self.free.len() >= READERS_MAX
+    }
+
+    pub(super) fn unsettled(&self) -> u64 {
+        self.iter().map(|reader| u64::from(reader.unsettled())).sum()
+    }
+
+    pub(super) fn add(&mut self, new: NewReader) {
+        let key = (new.connection, new.consumer);
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as Place
+        });
+        let slot = &mut self.slots[usize::from(place)];
+        slot.reader = Some(Box::new(Reader {
+            connection: new.connection,
+            channel: new.channel,
+            consumer: new.consumer,
+            no_ack: new.no_ack,
+            prefetch: new.prefetch,
+            next: new.next,
+            since: new.since,
+            filter: new.filter,
+            selector: new.selector,
+            cursor: new.cursor,
+            entered: Seq(0),
+            state: State::Awake,
+            gone: false,
+            place,
+            number: slot.delivered,
+            held: Held::default(),
+            returned: None,
+        }));
+        self.places.insert(key, place);
+        self.awake.push_back(place);
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Reader> {
+        let place = *self.places.get(&key)?;
+        self.slots[usize::from(place)].reader.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, place: Place) -> Option<&mut Reader> {
+        self.slots.get_mut(usize::from(place))?.reader.as_deref_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Reader> {
+        self.slots.iter().filter_map(|slot| slot.reader.as_deref())
+    }
+
+    /// A higher limit; it may have something to do.
+    pub(super) fn raise(&mut self, key: Key, prefetch: u32) {
+        if let Some(&place) = self.places.get(&key)
+            && let Some(reader) = self.get_mut(place)
+        {
+            reader.prefetch = prefetch;
+            self.wake(place);
+        }
+    }
+
+    /// It reads no more. Returns its cursor, and how far it came.
+    pub(super) fn cancel(&mut self, key: Key) -> Option<(Option<Name>, Seq)> {
+        let place = self.places.remove(&key)?;
+        let reader = self.get_mut(place)?;
+        reader.gone = true;
+        let came = (reader.cursor.clone(), reader.committed());
+        if reader.unsettled() == 0 {
+            self.vacate(place);
+        }
+        Some(came)
+    }
+
+    /// They give up what they hold.
+    pub(super) fn release(&mut self, of: impl Fn(&Reader) -> bool) {
+        for place in 0..self.slots.len() as Place {
+            let Some(reader) = self.get_mut(place).filter(|it| of(it)) else { continue };
+            reader.held = Held::default();
+            if reader.gone {
+                self.vacate(place);
+            } else {
+                self.wake(place);
+            }
+        }
+    }
+
+    fn vacate(&mut self, place: Place) {
+        let slot = &mut self.slots[usize::from(place)];
+        if let Some(reader) = slot.reader.take() {
+            slot.delivered = reader.number;
+            self.free.push(place);
+        }
+        self.awake.retain(|it| *it != place);
+        self.tail.retain(|it| *it != place);
+        self.stalled.retain(|it| *it != place);
+        self.loading.retain(|(_, it)| *it != place);
+    }
+
+    pub(super) fn holds(&self, seq: Seq, by: (ConnectionId, ChannelId)) -> bool {
+        let Some((place, number)) = place_of(seq) else { return false };
+        let slot = self.slots.get(usize::from(place));
+        let reader = slot.and_then(|slot| slot.reader.as_deref()).filter(|it| it.is_of(by));
+        reader.is_some_and(|reader| reader.held.has(number))
+    }
+
+    /// Deliveries end, whatever their fate: a stream keeps its messages. Returns how many were held, and the cursor
+    /// that moves by it.
+    pub(super) fn settle(
+        &mut self,
+        run: &Run,
+        by: (ConnectionId, ChannelId),
+        outcome: Outcome,
+    ) -> (u32, Option<Moved>) {
+        let Some((place, first)) = place_of(run.first) else { return (0, None) };
+        let Some(reader) = self.get_mut(place).filter(|it| it.is_of(by)) else { return (0, None) };
+        let undone = matches!(outcome, Outcome::Released | Outcome::Modified { .. });
+        let mut settled = 0;
+        for number in first..first.saturating_add(run.count.into()) {
+            let Some(seq) = reader.held.take(number) else { continue };
+            settled += 1;
+            if undone {
+                reader.returned = Some(reader.returned.map_or(seq, |before| before.min(seq)));
+            }
+        }
+        let next = reader.committed();
+        let late = reader.gone;
+        let moved = reader.cursor.clone().map(|cursor| Moved { cursor, next, late });
+        if reader.gone && reader.unsettled() == 0 {
+            self.vacate(place);
+        } else {
+            self.wake(place);
+        }
+        (settled, moved)
+    }
+
+    pub(super) fn next_awake(&mut self) -> Option<Place> {
+        self.awake.pop_front()
+    }
+
+    /// It has nothing to do for now, for the reason that its state says.
+    pub(super) fn rest(&mut self, place: Place) {
+        let Some(reader) = self.get_mut(place) else { return };
+        let next = reader.next;
+        match reader.state {
+            State::Awake => self.awake.push_back(place),
+            State::Full => {}
+            State::Stalled => self.stalled.push(place),
+            State::Tail => self.tail.push(place),
+            State::Loading => drop(self.loading.insert((next, place))),
+        }
+    }
+
+    /// It has something to do, unless that is not what it waits for.
+    fn wake(&mut self, place: Place) {
+        if let Some(reader) = self.get_mut(place)
+            && reader.state == State::Full
+        {
+            reader.state = State::Awake;
+            self.awake.push_back(place);
+        }
+    }
+
+    fn wake_all(&mut self, places: Vec<Place>) {
+        for place in places {
+            if let Some(reader) = self.get_mut(place) {
+                reader.state = State::Awake;
+                self.awake.push_back(place);
+            }
+        }
+    }
+
+    /// There are new messages.
+    pub(super) fn wake_tail(&mut self) {
+        let places = std::mem::take(&mut self.tail);
+        self.wake_all(places);
+    }
+
+    /// Connections can take more.
+    pub(super) fn wake_stalled(&mut self) {
+        let places = std::mem::take(&mut self.stalled);
+        self.wake_all(places);
+    }
+
+    /// These positions are here, or will never be.
+    pub(super) fn wake_loading(&mut self, first: Seq, end: Seq) {
+        let range = (first, 0)..(end, 0);
+        let places: Vec<(Seq, Place)> = self.loading.range(range).copied().collect();
+        places.iter().for_each(|it| _ = self.loading.remove(it));
+        let places = places.into_iter().map(|(_, place)| place).collect();
+        self.wake_all(places);
+    }
+
+    /// The next position that somebody waits for, from this one on and then from the start.
+    pub(super) fn next_loading(&self, from: Seq) -> Option<Seq> {
+        let after = self.loading.range((from, 0)..).next();
+        after.or_else(|| self.loading.first()).map(|(seq, _)| *seq)
+    }
+}
+
+/// Takes the number of a delivery apart.
+fn place_of(seq: Seq) -> Option<(Place, u64)> {
+    let place = (seq.0 >> NUMBER_BITS).checked_sub(1)?;
+    Some((Place::try_from(place).ok()?, seq.0 & ((1 << NUMBER_BITS) - 1)))
+}

@@ -1,0 +1,97 @@
+//! Streams on the real store: a broker, a store and a reader of it, without sockets.
+
+#[path = "streams/house.rs"]
+mod house;
+
+use pillarbox::broker::*;
+use pillarbox::store::Memory;
+
+use house::House;
+
+#[test]
+fn stream_is_read_back_from_the_store_whole_and_with_its_times() {
+    let directory = Memory::default();
+    let mut house = House::open(&directory);
+    house.declare("s", &[]);
+    let start = house.now;
+    for n in 0..5_000_u32 {
+        house.now = start.plus_ms(u64::from(n) * 10);
+        house.publish("s", n, 300);
+        if n % 50 == 0 {
+            house.commit();
+        }
+        if n == 3_000 {
+            house.home();
+        }
+    }
+    house.commit();
+    for round in 0..3 {
+        let read = house.read("s", Value::text("first"));
+        assert!(read.iter().copied().eq((0..5_000).map(|n| (n, u64::from(n)))), "round {round}");
+        let read = house.read("s", Value::Timestamp(start.0 / 1000 + 17));
+        let first = read.first().copied().unwrap();
+        let exact = start.plus_ms(first.1 * 10);
+        assert!(
+            exact.0 >= (start.0 / 1000 + 17) * 1000 && exact.0 < (start.0 / 1000 + 17) * 1000 + 10
+        );
+        assert_eq!(house.read("s", Value::I64(4_998)), [(4_998, 4_998), (4_999, 4_999)]);
+        house = match round {
+            0 => house.kill(&directory),
+            _ => house.restart(&directory),
+        };
+    }
+}
+
+#[test]
+fn trimmed_messages_leave_the_store_also_over_a_restart() {
+    let directory = Memory::default();
+    let mut house = House::open(&directory);
+    house.declare("s", &[("x-max-length", Value::I64(1_000))]);
+    for n in 0..3_000 {
+        house.publish("s", n, 300);
+        if n % 100 == 0 {
+            house.commit();
+        }
+        if n == 1_500 {
+            house.home();
+        }
+    }
+    house.commit();
+    let read = house.read("s", Value::text("first"));
+    let first = read[0].0;
+    assert!((2_000..2_100).contains(&first), "{first}");
+    assert_eq!(read.len() as u64, house.messages());
+    house = house.kill(&directory);
+    assert_eq!(house.read("s", Value::text("first")), read);
+    // Positions go on where they were.
+    house.publish("s", 3_000, 10);
+    house.commit();
+    assert_eq!(house.read("s", Value::text("last")), [(3_000, 3_000)]);
+}
+
+#[test]
+fn cursor_survives_a_kill() {
+    let directory = Memory::default();
+    let mut house = House::open(&directory);
+    house.declare("s", &[]);
+    for n in 0..100 {
+        house.publish("s", n, 10);
+    }
+    house.commit();
+    let tracked = ("x-stream-automatic-offset-tracking", Value::Bool(true));
+    let first = ("x-stream-offset", Value::text("first"));
+    let arguments = [first, tracked];
+    assert_eq!(house.read_some("s", "billing", &arguments, 40).len(), 40);
+    house.commit();
+    house = house.kill(&directory);
+    assert_eq!(house.read_some("s", "billing", &arguments, 5)[0], (40, 40));
+    // Of another name, however alike.
+    assert_eq!(house.read_some("s", "billing1", &arguments, 5)[0], (0, 0));
+    house.delete("s");
+    house.commit();
+    house = house.kill(&directory);
+    house.declare("s", &[]);
+    house.publish("s", 7, 10);
+    house.commit();
+    assert_eq!(house.read_some("s", "billing", &arguments, 5), [(7, 0)]);
+}
