@@ -161,7 +161,8 @@ impl Bench {
             own += start.elapsed();
             let (mut deliveries, mut bytes) = (0, 0);
             for effect in &self.effects {
-                if let Effect::Notify(_, Event::Delivered(delivery)) = effect {
+                let Effect::Notify(_, event) = effect else { continue };
+                for delivery in event.deliveries() {
                     deliveries += 1;
                     bytes += delivery.message.size() as u64;
                     if run.settle.is_some() {

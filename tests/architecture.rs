@@ -48,6 +48,7 @@ const LAYERS: &[Layer] = &[
         never: &[("tokio", "settings are read before the runtime starts")],
     },
     Layer { module: "client", uses: &["broker"], never: &[("std::fs", "a client has no files")] },
+    Layer { module: "embedded.rs", uses: &["client", "config", "server"], never: &[] },
 ];
 
 /// Hash maps have no order, and an order is what makes a run repeatable.
@@ -103,12 +104,23 @@ fn a_planted_violation_is_found() {
     }
     let mut found = Vec::new();
     check(layer, Path::new("fine.rs"), "use crate::broker::Name; // Mutex", &mut found);
+    check(layer, Path::new("fine.rs"), "use crate::brokerage::Name;", &mut found);
     assert_eq!(found, Vec::<String>::new());
 }
 
 fn check(layer: &Layer, file: &Path, text: &str, found: &mut Vec<String>) {
-    let modules =
-        ["broker", "sessions", "store", "peers", "management", "server", "cli", "config", "client"];
+    let modules = [
+        "broker",
+        "sessions",
+        "store",
+        "peers",
+        "management",
+        "server",
+        "cli",
+        "config",
+        "client",
+        "embedded",
+    ];
     let words = layer.never.iter().chain(if layer.module == "broker" { BROKER_NEVER } else { &[] });
     for (number, line) in text.lines().enumerate() {
         // What stands in a comment or behind `#[cfg(test)]` at the end of a file does not run.
@@ -127,13 +139,22 @@ fn check(layer: &Layer, file: &Path, text: &str, found: &mut Vec<String>) {
         }
         for module in modules {
             let own = layer.module.trim_end_matches(".rs") == module;
-            let named = code.contains(&format!("crate::{module}"))
-                || (code.contains("crate::{") && names(code, module));
+            let named =
+                mentions(code, module) || (code.contains("crate::{") && names(code, module));
             if named && !own && !layer.uses.contains(&module) {
                 found.push(format!("{place}: {} may not use {module}", layer.module));
             }
         }
     }
+}
+
+/// Whether `crate::module` stands there, and not only a longer name that begins so.
+fn mentions(code: &str, module: &str) -> bool {
+    let path = format!("crate::{module}");
+    code.match_indices(&path).any(|(at, _)| {
+        let next = code[at + path.len()..].chars().next();
+        next.is_none_or(|next| !next.is_alphanumeric() && next != '_')
+    })
 }
 
 /// Whether a grouped import (`use crate::{a::B, c}`) names the module.

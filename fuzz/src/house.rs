@@ -322,6 +322,11 @@ impl<P: Protocol> House<P> {
                     *self.unconfirmed.entry(key).or_default() += 1;
                 }
             }
+            Command::PublishBatch(batch) => {
+                if let Some(tag) = batch.confirm {
+                    *self.unconfirmed.entry((connection, batch.channel, tag)).or_default() += 1;
+                }
+            }
             Command::Request(_, _, request) => {
                 if let Request::Commit(commands) = &**request {
                     for command in commands {
@@ -334,7 +339,9 @@ impl<P: Protocol> House<P> {
     }
 
     fn confirm(&mut self, connection: u64, event: &Event) {
-        if let Event::Confirmed { channel, tag, .. } = event {
+        if let Event::Confirmed { channel, tag, .. } | Event::BatchConfirmed { channel, tag, .. } =
+            event
+        {
             let left = self.unconfirmed.get_mut(&(connection, *channel, *tag));
             let left = left.filter(|left| **left > 0);
             *left.unwrap_or_else(|| panic!("{event:?} answers no publish, or one twice")) -= 1;

@@ -61,6 +61,7 @@ pub enum Command {
     Publish(Publish),
     /// Refused now where the publish of it, which follows in a `Request::Commit`, would be. Otherwise no answer.
     Announce(Announce),
+    PublishBatch(PublishBatch),
     Settle(Settle),
     /// The connection wrote this much of what was delivered to its socket: it can be given more.
     Drained {
@@ -114,6 +115,17 @@ pub struct Announce {
     pub channel: ChannelId,
     pub message: Arc<Message>,
     pub more_keys: Option<Box<Vec<Bytes>>>,
+}
+
+/// Messages that are published together and confirmed with one word.
+#[derive(Debug)]
+pub struct PublishBatch {
+    pub channel: ChannelId,
+    pub messages: Vec<Message>,
+    /// Answer with `Event::BatchConfirmed` and this tag.
+    pub confirm: Option<u64>,
+    /// Say which messages no mailbox takes.
+    pub mandatory: bool,
 }
 
 /// The fate of deliveries of one channel.

@@ -143,7 +143,7 @@ impl Mailbox {
             let lease = Lease { entry, connection, channel, consumer: Some(consumer) };
             self.leases.insert(lease);
         }
-        turn.notify(connection, Event::Delivered(delivery));
+        turn.deliver(connection, delivery);
     }
 
     /// Nobody will settle it.

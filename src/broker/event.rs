@@ -19,14 +19,34 @@ pub enum Effect {
     Fetch(Fetch),
 }
 
+impl Event {
+    /// Its deliveries, if that is what it is.
+    pub fn deliveries(&self) -> &[Delivery] {
+        match self {
+            Self::Delivered(delivery) => std::slice::from_ref(delivery),
+            Self::DeliveredBatch(batch) => batch,
+            _ => &[],
+        }
+    }
+}
+
 #[derive(Debug)]
 pub enum Event {
     Delivered(Delivery),
+    /// Several of one connection, in order.
+    DeliveredBatch(Vec<Delivery>),
     /// The publish with this tag was taken (`true`) or refused by a mailbox (`false`).
     Confirmed {
         channel: ChannelId,
         tag: u64,
         taken: bool,
+    },
+    /// What became of the messages of a batch: how many were taken, and which were not, by their place in it.
+    BatchConfirmed {
+        channel: ChannelId,
+        tag: u64,
+        taken: u32,
+        missed: Vec<(u32, Missed)>,
     },
     /// A mandatory message that no mailbox took. Comes before its confirm.
     Returned {
@@ -55,6 +75,16 @@ pub enum Event {
     Closed(Ticket),
     /// An operator, or the broker's stop, ends the connection.
     ForceClose(String),
+}
+
+/// Why a message of a batch was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// A mailbox refused it by its overflow rule.
+    Full,
+    /// It was mandatory, and no mailbox takes it.
+    Unroutable,
+    Refused(Refusal),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 
+use super::browse::MessageViews;
 use super::command::{ChannelId, ConnectionId};
 use super::definition::PolicyDefinition;
 use super::event::Reply;
@@ -20,6 +21,8 @@ pub enum Inspect {
     Mailboxes { vhost: Name, after: Option<Name>, count: usize },
     /// Consumers of one mailbox.
     Consumers { vhost: Name, mailbox: Name },
+    /// The first messages of a mailbox, at most so many, for who may read it.
+    Messages { vhost: Name, mailbox: Name, count: usize },
     /// Connections in order of number, after a number, at most so many.
     Connections { after: Option<ConnectionId>, count: usize },
     /// Policies of a virtual host: those of users in order of name, then those of operators; after one, at most so many.
@@ -30,6 +33,7 @@ pub enum Inspect {
 pub enum Inspection {
     Mailboxes(Vec<MailboxView>),
     Consumers(Vec<ConsumerView>),
+    Messages(MessageViews),
     Connections(Vec<ConnectionView>),
     Policies(Vec<PolicyDefinition>),
 }
@@ -90,6 +94,10 @@ impl Broker {
             Inspect::Consumers { vhost, mailbox } => {
                 self.check_sight(from, Some(vhost))?;
                 Inspection::Consumers(self.consumer_views(vhost, mailbox)?)
+            }
+            Inspect::Messages { vhost, mailbox, count } => {
+                let count = (*count).min(SLICE_MAX);
+                Inspection::Messages(self.message_views(from, vhost, mailbox, count)?)
             }
             Inspect::Connections { after, count } => {
                 self.check_sight(from, None)?;

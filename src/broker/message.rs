@@ -10,6 +10,9 @@ use bytes::Bytes;
 use super::name::{Name, Time};
 use super::value::Table;
 
+/// Small neighbours of a batch share buffers of this size.
+const SHARED_SIZE_MAX: usize = 4096;
+
 /// 48 bits of milliseconds, 32 of host, 48 of counter: unique, and sorted by time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct MessageId(pub u128);
@@ -181,6 +184,47 @@ impl Message {
             ..self.parts
         };
         Self::restored(parts, self.id, self.accepted)
+    }
+
+    /// The same messages in buffers of their own, small neighbours together, so that a message that stays keeps
+    /// little besides itself in memory.
+    pub(super) fn detach_all(messages: &mut [Self], size_max: usize) {
+        let mut rest = messages;
+        while let Some(first) = rest.first() {
+            let (mut count, mut size) = (1, first.size());
+            while size < SHARED_SIZE_MAX
+                && let Some(next) = rest.get(count)
+                && size + next.size() <= SHARED_SIZE_MAX
+            {
+                size += next.size();
+                count += 1;
+            }
+            let (group, behind) = rest.split_at_mut(count);
+            if size <= size_max {
+                Self::share(group, size);
+            }
+            rest = behind;
+        }
+    }
+
+    /// Moves the messages into one buffer.
+    fn share(group: &mut [Self], size: usize) {
+        let mut buffer = Vec::with_capacity(size);
+        for message in &mut *group {
+            let mut put = |part: Span| {
+                let start = buffer.len() as u32;
+                buffer.extend_from_slice(part.of(&message.parts.buffer));
+                Span { start, end: buffer.len() as u32 }
+            };
+            let (key, properties) = (put(message.parts.key), put(message.parts.properties));
+            let body = put(message.parts.body);
+            (message.parts.key, message.parts.properties, message.parts.body) =
+                (key, properties, body);
+        }
+        let buffer = Bytes::from(buffer);
+        for message in group {
+            message.parts.buffer = buffer.clone();
+        }
     }
 
     /// A message of the same body, form and id with other address and properties, as dead-lettering makes.

@@ -8,7 +8,10 @@
 
 pub mod access;
 mod admin;
+mod batch;
 mod binding;
+pub mod browse;
+mod burst;
 mod command;
 mod connection;
 mod consume;
@@ -36,6 +39,7 @@ pub mod routing;
 mod selection;
 pub mod selector;
 mod settings;
+pub mod slash;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -130,6 +134,7 @@ macro_rules! carry {
             settings: &$broker.settings,
             connections: &mut $broker.connections,
             out: &mut *$out,
+            bursts: Default::default(),
             burials: &mut $broker.burials,
             awaiting: &mut $broker.awaiting,
             memory: &mut $broker.memory,
@@ -186,6 +191,9 @@ impl Broker {
             Command::Publish(publish) if !self.failed(from, publish.channel) => {
                 self.publish(from, publish, now, out);
             }
+            Command::PublishBatch(batch) if !self.failed(from, batch.channel) => {
+                self.publish_batch(from, batch, now, out);
+            }
             Command::Settle(settle) if !self.failed(from, settle.channel) => {
                 self.settle(from, &settle, now, out);
             }
@@ -195,7 +203,10 @@ impl Broker {
                     self.refuse(from, it.channel, Cause::Publish, refusal, out);
                 }
             }
-            Command::Publish(_) | Command::Announce(_) | Command::Settle(_) => {}
+            Command::Publish(_)
+            | Command::PublishBatch(_)
+            | Command::Announce(_)
+            | Command::Settle(_) => {}
             Command::Drained { deliveries, bytes } => self.drained(from, deliveries, bytes),
             Command::Request(channel, ticket, request) => {
                 if !self.failed(from, channel) {

@@ -17,12 +17,12 @@ use super::topology::is_delay_name;
 use super::{Broker, carry};
 
 /// Messages that rest are copied out of the socket's buffer up to this size; larger ones fill most of it anyway.
-const DETACH_SIZE_MAX: usize = 16 * 1024;
+pub(super) const DETACH_SIZE_MAX: usize = 16 * 1024;
 
 /// Key prefix of addresses that answer a request directly.
 const REPLY_PREFIX: &[u8] = b"amq.rabbitmq.reply-to.";
 
-type Targets = SmallVec<[MailboxId; 2]>;
+pub(super) type Targets = SmallVec<[MailboxId; 2]>;
 
 impl Broker {
     /// False where a mailbox refused the message by its overflow rule.
@@ -60,7 +60,7 @@ impl Broker {
         true
     }
 
-    fn accept(
+    pub(super) fn accept(
         &mut self,
         from: ConnectionId,
         publish: Publish,
@@ -97,12 +97,7 @@ impl Broker {
     }
 
     fn give_id(&mut self, message: &mut Arc<Message>, now: Time) {
-        self.messages += 1;
-        let id = MessageId(
-            u128::from(now.0 & 0xffff_ffff_ffff) << 80
-                | u128::from(self.settings.host) << 48
-                | u128::from(self.messages & 0xffff_ffff_ffff),
-        );
+        let id = self.next_id(now);
         if let Some(message) = Arc::get_mut(message) {
             message.id = id;
         } else {
@@ -112,8 +107,17 @@ impl Broker {
         }
     }
 
+    pub(super) fn next_id(&mut self, now: Time) -> MessageId {
+        self.messages += 1;
+        MessageId(
+            u128::from(now.0 & 0xffff_ffff_ffff) << 80
+                | u128::from(self.settings.host) << 48
+                | u128::from(self.messages & 0xffff_ffff_ffff),
+        )
+    }
+
     /// The answer of the channel's last publish, if it was the same question and nothing changed since.
-    fn cached_route(
+    pub(super) fn cached_route(
         &mut self,
         from: ConnectionId,
         channel: super::ChannelId,
@@ -343,7 +347,7 @@ impl Broker {
 }
 
 /// A publisher's time to live has the same bound as all others.
-fn check_expiration(message: &Message) -> Result<(), Refusal> {
+pub(super) fn check_expiration(message: &Message) -> Result<(), Refusal> {
     match message.expiration_ms() {
         Some(ms) if ms > TIME_SPAN_MAX_MS => {
             Err(Refusal::Precondition(format!("invalid expiration '{ms}': {{value_too_big,{ms}}}")))
@@ -352,7 +356,7 @@ fn check_expiration(message: &Message) -> Result<(), Refusal> {
     }
 }
 
-enum Fate {
+pub(super) enum Fate {
     Routed { taken: bool },
     Unroutable(Arc<Message>),
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::burst::Bursts;
 use super::command::{ConnectionId, MailboxId};
 use super::connection::Connection;
 use super::dead_letter::{Burial, Reason};
-use super::event::{Effect, Event, Write};
+use super::event::{Delivery, Effect, Write};
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::name::Time;
@@ -19,6 +20,7 @@ pub(super) struct Turn<'a> {
     pub(super) settings: &'a Settings,
     pub(super) connections: &'a mut BTreeMap<ConnectionId, Connection>,
     pub(super) out: &'a mut Vec<Effect>,
+    pub(super) bursts: Bursts,
     /// Messages on their way to a dead-letter exchange, or due from a delay; routed when the mailbox is done.
     pub(super) burials: &'a mut Vec<Burial>,
     /// Mailboxes that wait for a batch to become durable.
@@ -42,8 +44,8 @@ impl Turn<'_> {
         self.out.push(Effect::Write(write));
     }
 
-    pub(super) fn notify(&mut self, connection: ConnectionId, event: Event) {
-        self.out.push(Effect::Notify(connection, event));
+    pub(super) fn deliver(&mut self, to: ConnectionId, delivery: Delivery) {
+        self.bursts.add(to, delivery, self.out);
     }
 
     pub(super) fn bury(&mut self, mailbox: &Mailbox, message: &Message, reason: Reason) {

@@ -404,6 +404,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Conversation<I> {
         if let End::Panicked = end {
             // Half of what a broken session wanted is worse than nothing.
             self.out.commands.clear();
+        } else {
+            self.session.lost(&mut self.out);
         }
         self.lane.leave(&mut self.out.commands).await;
         if let End::Closed = end {

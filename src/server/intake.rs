@@ -133,8 +133,8 @@ impl Lane {
             permit.send(Input::Batch(batch(self.id, commands)));
             return Poll::Ready(Ok(()));
         }
-        self.publishes =
-            self.publishes || commands.iter().any(|it| matches!(it, Command::Publish(_)));
+        let publishes = |it: &Command| matches!(it, Command::Publish(_) | Command::PublishBatch(_));
+        self.publishes = self.publishes || commands.iter().any(publishes);
         let sender = self.requests.lane(self.publishes);
         let full = match sender.try_reserve() {
             Ok(permit) => {

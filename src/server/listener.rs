@@ -76,6 +76,8 @@ pub(super) struct Sessions {
     pub(super) amqp: Arc<amqp::Settings>,
     pub(super) stomp: Arc<stomp::Settings>,
     pub(super) native: Arc<native::Settings>,
+    /// Of connections inside the process.
+    pub(super) local: Arc<native::Settings>,
 }
 
 /// What all listeners of a server share.

@@ -16,6 +16,7 @@ mod first_user;
 mod http;
 mod intake;
 mod listener;
+mod local;
 mod notice;
 mod outbox;
 mod password;
@@ -43,6 +44,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::fatal::STORE_FAILED;
 pub use self::listener::{Listening, Protocol};
+pub use self::local::Local;
 pub use self::password::hash as hash_password;
 pub use self::shutdown::{StopError, StopSignals};
 pub use self::tls::TlsError;
@@ -70,6 +72,9 @@ const LOGIN_MARGIN_MS: u64 = 5000;
 /// What may come with a message besides its body, before it is understood.
 const INPUT_MARGIN: u64 = 1 << 20;
 
+/// Bytes of the secret that lets this process in.
+const TOKEN_SIZE: usize = 32;
+
 /// Every form that stored properties can have: the neutral one, and one for each protocol.
 pub static FORMS: [&WireForm; 2] = [&NEUTRAL, &AMQP];
 
@@ -77,6 +82,7 @@ pub static FORMS: [&WireForm; 2] = [&NEUTRAL, &AMQP];
 pub struct Server {
     listening: Vec<Listening>,
     closed: CancellationToken,
+    local: Local,
     connections: TaskTracker,
     notices: mpsc::UnboundedSender<Notice>,
     stop_timeout: Period,
@@ -170,12 +176,18 @@ impl Server {
 
         let verifier = Arc::new(Verifier::new(patience(&config))?);
         let house = House { requests, verifier, clock, limits: connection_limits(&config) };
+        let mut secret = vec![0; TOKEN_SIZE];
+        getrandom::fill(&mut secret)?;
+        let token = native::Token(secret);
+        let native = native_settings(&config);
+        let local = native::Settings { token: Some(token.clone()), ..native.clone() };
         let door = Door {
             house,
             sessions: Arc::new(Sessions {
                 amqp: Arc::new(amqp_settings(&config)),
                 stomp: Arc::new(stomp_settings(&config)),
-                native: Arc::new(native_settings(&config)),
+                native: Arc::new(native),
+                local: Arc::new(local),
             }),
             http: Arc::new(http_settings(&config)),
             permits: Arc::new(Semaphore::new(config.limits.connections_max as usize)),
@@ -189,8 +201,9 @@ impl Server {
         }
         Ok(Self {
             listening,
-            closed: door.closed,
-            connections: door.tasks,
+            closed: door.closed.clone(),
+            connections: door.tasks.clone(),
+            local: Local { door, token, user: config.login.user },
             notices,
             stop_timeout: config.runtime.stop_timeout,
         })
@@ -199,6 +212,11 @@ impl Server {
     /// What it listens to and where, with the ports that were chosen.
     pub fn listening(&self) -> &[Listening] {
         &self.listening
+    }
+
+    /// A way in for this process.
+    pub fn local(&self) -> Local {
+        self.local.clone()
     }
 
     pub fn amqp_address(&self) -> Option<SocketAddr> {

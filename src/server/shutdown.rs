@@ -39,6 +39,16 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Stops without waiting: connections end, and what was accepted is written behind the caller's back.
+    pub fn abandon(&self) {
+        self.closed.cancel();
+        let _ = self.notices.send(Notice::Sever);
+        let (answer, _) = oneshot::channel();
+        let _ = self.notices.send(Notice::Stop(answer));
+    }
+}
+
 /// SIGTERM and SIGINT, heard from the moment this exists.
 pub struct StopSignals {
     terminate: Signal,

@@ -29,6 +29,9 @@ pub trait Session: Send {
 
     /// After a batch of calls: whatever was held back to be said once (cumulative confirms).
     fn flush(&mut self, out: &mut Outbox);
+
+    /// The connection is gone; commands may still go to the broker.
+    fn lost(&mut self, _out: &mut Outbox) {}
 }
 
 /// What a session wants done, gathered over a batch of calls.

@@ -117,10 +117,15 @@ impl House {
 
     /// The client goes without a word.
     pub(crate) fn lose(&mut self, client: usize) {
-        let mut effects = Vec::new();
-        let command = pillarbox::broker::Command::Close(None);
-        self.broker.apply(connection(client), command, self.now, &mut effects);
-        self.perform(effects);
+        let party = &mut self.clients[client];
+        party.session.lost(&mut party.out);
+        let mut commands = std::mem::take(&mut party.out.commands);
+        commands.push(pillarbox::broker::Command::Close(None));
+        for command in commands {
+            let mut effects = Vec::new();
+            self.broker.apply(connection(client), command, self.now, &mut effects);
+            self.perform(effects);
+        }
     }
 
     /// Carries commands and events until nobody has anything to say.

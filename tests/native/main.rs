@@ -5,3 +5,4 @@ mod login;
 mod publish;
 mod take;
 mod topology;
+mod will;

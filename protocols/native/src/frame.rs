@@ -44,6 +44,8 @@ kinds! {
     Unsubscribe = 0x13,
     Credit = 0x14,
     Settle = 0x15,
+    /// Messages to publish when the connection ends.
+    Will = 0x16,
     DeclareMailbox = 0x20,
     DeleteMailbox = 0x21,
     PurgeMailbox = 0x22,

@@ -101,7 +101,25 @@ pub struct PushBatch {
 
 impl PushBatch {
     pub fn begin(id: u32, flags: u8, exchange: &str, key: &[u8], out: &mut BytesMut) -> Self {
-        let frame = FrameWriter::begin(Kind::Push, flags, id, out);
+        Self::continued(FrameWriter::begin(Kind::Push, flags, id, out), exchange, key, out)
+    }
+
+    /// A will of this number.
+    pub fn will(
+        id: u32,
+        number: u16,
+        any: bool,
+        exchange: &str,
+        key: &[u8],
+        out: &mut BytesMut,
+    ) -> Self {
+        let flags = if any { Will::ANY } else { 0 };
+        let frame = FrameWriter::begin(Kind::Will, flags, id, out);
+        out.put_u16_le(number);
+        Self::continued(frame, exchange, key, out)
+    }
+
+    fn continued(frame: FrameWriter, exchange: &str, key: &[u8], out: &mut BytesMut) -> Self {
         put_short(exchange.as_bytes(), out);
         put_short(key, out);
         let count_at = frame.payload_size(out);
@@ -137,6 +155,30 @@ impl PushBatch {
     pub fn end(self, out: &mut BytesMut) {
         self.frame.patch_u32(self.count_at, self.count, out);
         self.frame.seal(out);
+    }
+}
+
+/// Messages that the server publishes when the connection ends; none take an earlier will back.
+///
+/// ```text
+/// number u16, then as a push
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Will<'a> {
+    pub number: u16,
+    /// Also where the client said goodbye.
+    pub any: bool,
+    pub push: Push<'a>,
+}
+
+impl<'a> Will<'a> {
+    /// Flag: at every end of the connection, not only where it is lost.
+    pub const ANY: u8 = 1;
+
+    pub fn decode(flags: u8, payload: &'a [u8]) -> Result<Self, Malformed> {
+        let (number, push) = payload.split_first_chunk().ok_or(Malformed::Short)?;
+        let any = flags & Self::ANY != 0;
+        Ok(Self { number: u16::from_le_bytes(*number), any, push: Push::decode(push)? })
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::frame::{Frame, Kind};
-use crate::push::Push;
+use crate::push::{Push, Will};
 use crate::reader::{Malformed, Reader};
 use crate::settle::Settle;
 use crate::writer::{put_short, put_table, write_frame};
@@ -20,6 +20,7 @@ pub enum Request<'a> {
     Unsubscribe(Unsubscribe),
     Credit { subscription: u16, credit: u32 },
     Settle(Settle<'a>),
+    Will(Will<'a>),
     DeclareMailbox(DeclareMailbox<'a>),
     DeleteMailbox(DeleteMailbox<'a>),
     PurgeMailbox(&'a str),
@@ -37,8 +38,9 @@ impl<'a> Request<'a> {
         let mut reader = Reader::new(frame.payload);
         let r = &mut reader;
         let request = match frame.kind {
-            // These two look at the whole payload themselves.
+            // These look at the whole payload themselves.
             Kind::Push => return Push::decode(frame.payload).map(Self::Push),
+            Kind::Will => return Will::decode(frame.flags, frame.payload).map(Self::Will),
             Kind::Settle => return Settle::decode(frame.payload).map(Self::Settle),
             Kind::Login => Self::Login(Login::read(r)?),
             Kind::Ping => Self::Ping,
@@ -408,6 +410,7 @@ impl List<'_> {
     pub const VHOSTS: u8 = 8;
     /// Of users and of operators.
     pub const POLICIES: u8 = 9;
+    pub const MESSAGES: u8 = 20;
 
     pub fn encode(&self, id: u32, out: &mut BytesMut) {
         write_frame(Kind::List, 0, id, out, |out| {

@@ -79,6 +79,10 @@ impl House {
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
+                Effect::Notify(to, Event::DeliveredBatch(batch)) => {
+                    let single = |delivery| (to, Event::Delivered(delivery));
+                    self.events.extend(batch.into_iter().map(single));
+                }
                 Effect::Notify(to, event) => self.events.push_back((to, event)),
                 Effect::NotifyDurable(to, event) => {
                     let last = self.in_flight.back().map(|(epoch, _)| *epoch);
@@ -464,7 +468,12 @@ impl House {
                 return true;
             }
             told.push(match event {
-                Event::Delivered(_) => return true,
+                Event::Delivered(_) | Event::DeliveredBatch(_) => return true,
+                Event::BatchConfirmed { tag, taken, missed, .. } => {
+                    let missed: Vec<String> =
+                        missed.iter().map(|(at, why)| format!("{at} {why:?}")).collect();
+                    format!("batch {tag}: {taken} taken, missed {missed:?}")
+                }
                 Event::Confirmed { tag, taken: true, .. } => format!("confirmed {tag}"),
                 Event::Confirmed { tag, .. } => format!("refused {tag}"),
                 Event::Returned { message, .. } => {

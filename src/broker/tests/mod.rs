@@ -1,5 +1,7 @@
 //! The broker as a whole, at value level: commands in, effects out, a model of the store behind.
 
+mod batch;
+mod browse;
 mod consuming;
 mod disk;
 mod dying;

@@ -12,7 +12,9 @@ use super::line::Line;
 use super::renewal::Renewal;
 use super::reply::{ACK, Fault, Ids, PUBLISH};
 use super::whole::Whole;
-use crate::broker::{Cause, ChannelId, Command, Event, Outcome, Refusal, Reply, Ticket, Time};
+use crate::broker::{
+    Cause, ChannelId, Command, Delivery, Event, Outcome, Refusal, Reply, Ticket, Time,
+};
 use crate::sessions::Outbox;
 
 #[derive(Debug)]
@@ -103,13 +105,9 @@ impl Open {
     /// The broker has something to say. `Err` ends the connection.
     pub(super) fn notify(&mut self, event: Event, out: &mut Outbox) -> Result<(), Fault> {
         match event {
-            Event::Delivered(delivery) => {
-                match self.slots.get_mut(usize::from(delivery.channel.0)) {
-                    Some(Slot::Open(channel)) if !channel.ended => {
-                        channel.delivered(delivery, &self.line, out);
-                    }
-                    _ => consume::count(&delivery, out),
-                }
+            Event::Delivered(delivery) => self.delivered(delivery, out),
+            Event::DeliveredBatch(batch) => {
+                batch.into_iter().for_each(|delivery| self.delivered(delivery, out));
             }
             Event::Confirmed { channel, tag, taken } => {
                 if !self.is_fenced(channel)
@@ -145,9 +143,19 @@ impl Open {
                 return Err(Fault::new(ReplyCode::CONNECTION_FORCED, reason, (0, 0)));
             }
             // Nobody asked for it.
-            Event::Closed(_) => {}
+            Event::Closed(_) | Event::BatchConfirmed { .. } => {}
         }
         Ok(())
+    }
+
+    #[inline]
+    fn delivered(&mut self, delivery: Delivery, out: &mut Outbox) {
+        match self.slots.get_mut(usize::from(delivery.channel.0)) {
+            Some(Slot::Open(channel)) if !channel.ended => {
+                channel.delivered(delivery, &self.line, out);
+            }
+            _ => consume::count(&delivery, out),
+        }
     }
 
     /// Says the confirms that came together.

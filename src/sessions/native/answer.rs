@@ -112,7 +112,7 @@ impl Open {
 
 /// A delivery that is not sent has left the broker's window all the same.
 pub(super) fn count_unsent(event: &Event, out: &mut Outbox) {
-    if let Event::Delivered(delivery) = event {
+    for delivery in event.deliveries() {
         out.deliveries += 1;
         out.delivery_bytes += delivery.message.size() as u64;
     }

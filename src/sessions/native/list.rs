@@ -1,13 +1,14 @@
 //! Lists: what the broker shows of itself, as rows of named values.
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use pillarbox_native::{self as wire, Code, FLAG_MORE, FrameWriter, Kind};
 
 use super::answer::Pending;
 use super::open::Open;
 use super::{MAIN, table};
+use crate::broker::browse::MessageView;
 use crate::broker::inspect::{ConnectionView, ConsumerView, Inspect, Inspection, MailboxView};
-use crate::broker::{ConnectionId, Name, PolicyDefinition, Request, Table, Value};
+use crate::broker::{ConnectionId, NEUTRAL, Name, PolicyDefinition, Request, Table, Value};
 use crate::sessions::Outbox;
 
 impl Open {
@@ -22,6 +23,9 @@ impl Open {
             }
             wire::List::CONSUMERS if !list.name.is_empty() => {
                 Inspect::Consumers { vhost, mailbox: list.name.into() }
+            }
+            wire::List::MESSAGES if !list.name.is_empty() => {
+                Inspect::Messages { vhost, mailbox: list.name.into(), count }
             }
             wire::List::CONNECTIONS => {
                 Inspect::Connections { after: after.parse().ok().map(ConnectionId), count }
@@ -44,6 +48,7 @@ pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox)
     let (rows, whole): (Vec<Table>, bool) = match found {
         Inspection::Mailboxes(views) => (views.into_iter().map(mailbox).collect(), false),
         Inspection::Consumers(views) => (views.into_iter().map(consumer).collect(), true),
+        Inspection::Messages(views) => (views.messages.into_iter().map(message).collect(), true),
         Inspection::Connections(views) => (views.into_iter().map(connection).collect(), false),
         Inspection::Policies(found) => (found.into_iter().map(policy).collect(), false),
     };
@@ -108,6 +113,25 @@ fn consumer(view: ConsumerView) -> Table {
     row.0
 }
 
+/// The body is not cut: who looks decides how much of it to show.
+fn message(view: MessageView) -> Table {
+    let (message, rest) = (&view.message, &view.rest);
+    let mut row = Row::default();
+    row.number("seq", view.seq.0);
+    row.text("state", if view.unsettled { "unsettled" } else { "ready" });
+    row.number("size", message.body().len() as u64);
+    row.number("since_ms", rest.since.0);
+    row.flag("redelivered", rest.redelivered);
+    row.number("attempts", rest.attempts.into());
+    row.text("exchange", message.exchange());
+    row.binary("key", message.key());
+    let mut properties = Vec::new();
+    (NEUTRAL.encode)(message.properties(), &mut properties);
+    row.binary("properties", &properties);
+    row.binary("body", message.body());
+    row.0
+}
+
 fn connection(view: ConnectionView) -> Table {
     let mut row = Row::default();
     row.number("id", view.id.0);
@@ -151,6 +175,10 @@ impl Row {
 
     fn number(&mut self, name: &str, number: u64) {
         self.0.set(name, Value::I64(i64::try_from(number).unwrap_or(i64::MAX)));
+    }
+
+    fn binary(&mut self, name: &str, bytes: &[u8]) {
+        self.0.set(name, Value::Binary(Bytes::copy_from_slice(bytes)));
     }
 
     fn flag(&mut self, name: &str, yes: bool) {

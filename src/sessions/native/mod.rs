@@ -16,6 +16,7 @@ mod settle;
 mod subscribe;
 mod table;
 mod topology;
+mod will;
 
 use std::sync::Arc;
 
@@ -140,6 +141,7 @@ impl NativeSession {
                     match flow {
                         Flow::On => return Ok(()),
                         Flow::Leave => {
+                            open.bequeath(false, out);
                             out.commands.push(Command::Close(Some(CLOSE_TICKET)));
                             if let State::Open(open) =
                                 std::mem::replace(&mut self.state, State::Over)
@@ -161,6 +163,7 @@ impl NativeSession {
     fn fail(&mut self, fault: &Fault, out: &mut Outbox) {
         if let State::Open(open) | State::Leaving(open) = &mut self.state {
             open.flush(out);
+            open.bequeath(true, out);
         }
         Refused { code: fault.code, text: &fault.text }.encode(Kind::Goodbye, 0, &mut out.wire);
         out.remarks.push(fault.text.clone());
@@ -265,6 +268,12 @@ impl Session for NativeSession {
     fn flush(&mut self, out: &mut Outbox) {
         if let State::Open(open) = &mut self.state {
             open.flush(out);
+        }
+    }
+
+    fn lost(&mut self, out: &mut Outbox) {
+        if let State::Open(open) = &mut self.state {
+            open.bequeath(true, out);
         }
     }
 }

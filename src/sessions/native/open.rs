@@ -15,6 +15,7 @@ use super::refusal::code;
 use super::settings::Settings;
 use super::settle::Settles;
 use super::subscribe::Subscriptions;
+use super::will::Wills;
 use super::{Fault, MAIN, REQUEST_TICKETS, SILENT};
 use crate::broker::{self, Cause, ChannelId, Command, Event, Name, Ticket, Time};
 use crate::sessions::random::Random;
@@ -29,6 +30,7 @@ pub(super) struct Open {
     pub(super) pulls: Pulls,
     pub(super) settles: Settles,
     pub(super) subscriptions: Subscriptions,
+    pub(super) wills: Wills,
     pub(super) outgoing: Outgoing,
     alarm: Alarm,
     tickets: u64,
@@ -62,6 +64,7 @@ impl Open {
             pulls: Pulls::default(),
             settles: Settles::default(),
             subscriptions: Subscriptions::default(),
+            wills: Wills::default(),
             outgoing: Outgoing::default(),
             alarm: Alarm::Off,
             tickets: REQUEST_TICKETS,
@@ -103,6 +106,10 @@ impl Open {
                 self.push(frame, &push, &bytes, now, out)?;
             }
             Request::Settle(settle) => self.settle(id, &settle, out),
+            Request::Will(will) => {
+                let bytes = read.slice(place);
+                self.will(frame, &will, &bytes, now, out)?;
+            }
             Request::Pull(pull) => self.pull(id, &pull, now, out),
             Request::Subscribe(subscribe) => self.subscribe(id, &subscribe, out),
             Request::Unsubscribe(unsubscribe) => self.unsubscribe(id, unsubscribe, out),
@@ -131,13 +138,14 @@ impl Open {
     pub(super) fn notify(&mut self, event: Event, now: Time, out: &mut Outbox) {
         match event {
             Event::Delivered(delivery) => self.deliver(delivery, out),
-            Event::Confirmed { taken, .. } => self.pushes.confirmed(taken, out),
-            Event::Returned { .. } => self.pushes.returned(),
+            Event::DeliveredBatch(batch) => {
+                batch.into_iter().for_each(|delivery| self.deliver(delivery, out));
+            }
+            Event::BatchConfirmed { taken, missed, .. } => {
+                self.pushes.confirmed(taken, &missed, out);
+            }
             Event::Reply { ticket, result, .. } => self.replied(ticket, result, now, out),
             Event::Refused { channel: SILENT, refusal, .. } => self.tell_silent(&refusal, out),
-            Event::Refused { cause: Cause::Publish, refusal, .. } => {
-                self.pushes.refused(code(&refusal), refusal.to_string(), out);
-            }
             Event::Refused { cause: Cause::Settle, refusal, .. } => {
                 if !self.settles.refused() {
                     self.tell_silent(&refusal, out);
@@ -145,6 +153,9 @@ impl Open {
             }
             Event::Cancelled { channel, consumer } => self.cancelled(channel, consumer, out),
             Event::Blocked(reason) => self.blocked(reason, out),
+            // Messages come in batches only, and what is refused of them is said with the confirm.
+            Event::Confirmed { .. } | Event::Returned { .. } => {}
+            Event::Refused { cause: Cause::Publish, .. } => {}
             Event::Closed(_) | Event::ForceClose(_) => {}
         }
     }

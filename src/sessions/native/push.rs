@@ -1,10 +1,8 @@
-//! Pushing: each message of a frame becomes a publish, and the frame gets one answer.
+//! Pushing: the messages of a frame are one batch, and the frame gets one answer.
 //!
-//! The messages are slices of what was read. The broker confirms or refuses each of them in order,
-//! so an answer needs no table.
+//! The messages are slices of what was read. The broker confirms batches in order, so an answer needs no table.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use pillarbox_native::{
@@ -12,8 +10,9 @@ use pillarbox_native::{
 };
 
 use super::open::Open;
+use super::refusal::code;
 use super::{Fault, MAIN, SILENT, offset};
-use crate::broker::{Command, Message, NEUTRAL, Name, Parts, Publish, Span, Time};
+use crate::broker::{Command, Message, Missed, NEUTRAL, Name, Parts, PublishBatch, Span, Time};
 use crate::sessions::Outbox;
 
 /// Messages up to this size are copied by the broker when they come to rest.
@@ -23,81 +22,39 @@ const EXPIRATION_MAX_MS: u64 = 315_360_000_000;
 /// AMQP's word for a message that need not survive the broker.
 const TRANSIENT: u8 = 1;
 
-/// Pushes whose messages the broker has not all answered.
+/// Pushes that the broker has not answered.
 pub(super) struct Pushes {
     user: Name,
     impersonator: bool,
     /// Of the push before, mostly that of the next.
     exchange: Name,
-    waiting: VecDeque<Waiting>,
-    /// The next confirm is of a message that nobody took.
-    returned: bool,
-    tags: u64,
-}
-
-struct Waiting {
-    id: u32,
-    count: u32,
-    answered: u32,
-    taken: u32,
-    refused: Vec<(u32, Code, String)>,
+    /// Pushes whose batch the broker has not confirmed, by their ids.
+    waiting: VecDeque<u32>,
 }
 
 impl Pushes {
     pub(super) fn new(user: Name, impersonator: bool) -> Self {
-        Self {
-            user,
-            impersonator,
-            exchange: "".into(),
-            waiting: VecDeque::new(),
-            returned: false,
-            tags: 0,
-        }
+        Self { user, impersonator, exchange: "".into(), waiting: VecDeque::new() }
     }
 
-    #[inline]
-    pub(super) fn confirmed(&mut self, taken: bool, out: &mut Outbox) {
-        if std::mem::take(&mut self.returned) {
-            let text = "no mailbox takes this message: declare one, or bind it";
-            self.answered(Some((Code::NotFound, text.into())), out);
-        } else if taken {
-            self.answered(None, out);
-        } else {
-            let text = "the mailbox is full and refuses more";
-            self.answered(Some((Code::Full, text.into())), out);
-        }
-    }
-
-    pub(super) fn returned(&mut self) {
-        self.returned = true;
-    }
-
-    pub(super) fn refused(&mut self, code: Code, text: String, out: &mut Outbox) {
-        self.answered(Some((code, text)), out);
-    }
-
-    #[inline]
-    fn answered(&mut self, refused: Option<(Code, String)>, out: &mut Outbox) {
-        let Some(push) = self.waiting.front_mut() else { return };
-        match refused {
-            None => push.taken += 1,
-            Some((code, text)) => push.refused.push((push.answered, code, text)),
-        }
-        push.answered += 1;
-        if push.answered == push.count {
-            push.answer(out);
-            self.waiting.pop_front();
-        }
-    }
-}
-
-impl Waiting {
-    fn answer(&self, out: &mut Outbox) {
-        let refused = self.refused.iter().map(|(index, code, text)| RefusedMessage {
+    pub(super) fn confirmed(&mut self, taken: u32, missed: &[(u32, Missed)], out: &mut Outbox) {
+        let Some(id) = self.waiting.pop_front() else { return };
+        let texts: Vec<(Code, String)> = missed.iter().map(|(_, missed)| why(missed)).collect();
+        let refused = missed.iter().zip(&texts).map(|((index, _), (code, text))| RefusedMessage {
             index: *index,
             refused: Refused { code: *code, text },
         });
-        encode_pushed(self.id, self.taken, refused, &mut out.wire);
+        encode_pushed(id, taken, refused, &mut out.wire);
+    }
+}
+
+fn why(missed: &Missed) -> (Code, String) {
+    match missed {
+        Missed::Full => (Code::Full, "the mailbox is full and refuses more".into()),
+        Missed::Unroutable => {
+            (Code::NotFound, "no mailbox takes this message: declare one, or bind it".into())
+        }
+        Missed::Refused(refusal) => (code(refusal), refusal.to_string()),
     }
 }
 
@@ -106,8 +63,6 @@ struct Batch<'a> {
     exchange: Name,
     key: &'a [u8],
     bytes: &'a Bytes,
-    confirmed: bool,
-    mandatory: bool,
     now: Time,
 }
 
@@ -120,54 +75,64 @@ impl Open {
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), Fault> {
-        if self.pushes.exchange != *push.exchange {
-            self.pushes.exchange = push.exchange.into();
-        }
         let confirmed = frame.id != 0;
-        let batch = Batch {
-            exchange: self.pushes.exchange.clone(),
-            key: push.key,
-            bytes,
-            confirmed,
-            mandatory: confirmed && (push.exchange.is_empty() || frame.has(Push::MANDATORY)),
-            now,
-        };
-        let start = out.commands.len();
-        out.commands.reserve(push.count as usize);
-        for (index, message) in push.messages().enumerate() {
-            if let Err((code, text)) = self.publish(&batch, &message?, out) {
-                // Nothing of a push that cannot be right is published.
-                out.commands.truncate(start);
-                self.refuse(frame.id, code, &format!("message {index}: {text}"), out);
+        let messages = match self.messages(push, bytes, now)? {
+            Ok(messages) => messages,
+            Err((code, text)) => {
+                self.refuse(frame.id, code, &text, out);
                 return Ok(());
             }
-        }
-        if push.count > 0 {
-            self.published(out);
-        }
-        if confirmed {
-            let waiting = Waiting {
-                id: frame.id,
-                count: push.count,
-                answered: 0,
-                taken: 0,
-                refused: Vec::new(),
-            };
-            match push.count {
-                0 => waiting.answer(out),
-                _ => self.pushes.waiting.push_back(waiting),
+        };
+        if messages.is_empty() {
+            if confirmed {
+                encode_pushed(frame.id, 0, std::iter::empty(), &mut out.wire);
             }
+            return Ok(());
         }
+        out.commands.push(Command::PublishBatch(PublishBatch {
+            channel: if confirmed { MAIN } else { SILENT },
+            messages,
+            confirm: confirmed.then_some(frame.id.into()),
+            mandatory: confirmed && (push.exchange.is_empty() || frame.has(Push::MANDATORY)),
+        }));
+        if confirmed {
+            self.pushes.waiting.push_back(frame.id);
+        }
+        self.published(out);
         Ok(())
     }
 
-    #[inline]
-    fn publish(
+    /// What a push brings; nothing of one that cannot be right.
+    pub(super) fn messages(
         &mut self,
+        push: &Push<'_>,
+        bytes: &Bytes,
+        now: Time,
+    ) -> Result<Result<Vec<Message>, (Code, String)>, Fault> {
+        if self.pushes.exchange != *push.exchange {
+            self.pushes.exchange = push.exchange.into();
+        }
+        if push.count > self.settings.push_count_max {
+            let text = format!("{} messages are more than a push may have", push.count);
+            return Ok(Err((Code::TooLarge, text)));
+        }
+        let batch = Batch { exchange: self.pushes.exchange.clone(), key: push.key, bytes, now };
+        let mut messages = Vec::with_capacity(push.count as usize);
+        for (index, message) in push.messages().enumerate() {
+            match self.message(&batch, &message?) {
+                Ok(message) => messages.push(message),
+                Err((code, text)) => return Ok(Err((code, format!("message {index}: {text}")))),
+            }
+        }
+        Ok(Ok(messages))
+    }
+
+    #[inline]
+    fn message(
+        &self,
         batch: &Batch<'_>,
         pushed: &PushedRef<'_>,
-        out: &mut Outbox,
-    ) -> Result<(), (Code, String)> {
+    ) -> Result<Message, (Code, String)> {
         let invalid = |text: &str| (Code::Invalid, text.to_owned());
         let found = PropertiesRef::parse(pushed.properties)
             .map_err(|error| (Code::Invalid, error.to_string()))?;
@@ -208,18 +173,7 @@ impl Open {
             // One message of many must not keep all of them in memory.
             message = message.detached();
         }
-        let confirm = batch.confirmed.then(|| {
-            self.pushes.tags += 1;
-            self.pushes.tags
-        });
-        out.commands.push(Command::Publish(Publish {
-            channel: if batch.confirmed { MAIN } else { SILENT },
-            message: Arc::new(message),
-            more_keys: None,
-            confirm,
-            mandatory: batch.mandatory,
-        }));
-        Ok(())
+        Ok(message)
     }
 }
 

@@ -12,6 +12,12 @@ pub struct Settings {
     pub login_size_max: u32,
     /// Properties and body of a message; a push with a larger one is refused.
     pub message_size_max: u64,
+    /// Messages that one push may have; a larger one is refused.
+    pub push_count_max: u32,
+    /// Wills of a connection.
+    pub wills_max: usize,
+    /// Bytes of a will.
+    pub will_size_max: usize,
     /// Pulls of a connection that wait at the same time; more are refused.
     pub pulls_max: usize,
     /// Messages that one pull brings at most.
@@ -34,6 +40,9 @@ impl Default for Settings {
             frame_size_max: 129 << 20,
             login_size_max: 16 << 10,
             message_size_max: 128 << 20,
+            push_count_max: 1 << 16,
+            wills_max: 64,
+            will_size_max: 64 << 10,
             pulls_max: 1024,
             pull_count_max: 4096,
             pull_bytes_max: 4 << 20,

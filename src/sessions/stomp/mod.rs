@@ -322,7 +322,7 @@ impl Session for StompSession {
             (_, Event::Reply { ticket: OPEN_TICKET, result, .. }) => self.opened(result, now, out),
             (_, Event::Closed(CLOSE_TICKET)) => self.closed(out),
             // It goes back to its queue.
-            (State::Leaving(..), Event::Delivered(_)) => {}
+            (State::Leaving(..), Event::Delivered(_) | Event::DeliveredBatch(_)) => {}
             (State::Open(open) | State::Leaving(open, _), event) => {
                 if let Err(fault) = open.event(event, out) {
                     self.fail(&fault, out);

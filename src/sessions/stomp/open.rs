@@ -160,6 +160,9 @@ impl Open {
     pub(super) fn event(&mut self, event: Event, out: &mut Outbox) -> Result<(), Fault> {
         match event {
             Event::Delivered(delivery) => self.deliver(&delivery, out),
+            Event::DeliveredBatch(batch) => {
+                batch.iter().for_each(|delivery| self.deliver(delivery, out));
+            }
             Event::Confirmed { tag, taken, .. } => {
                 if let Some(receipt) = self.receipts.settle(tag) {
                     if !taken {
@@ -191,7 +194,7 @@ impl Open {
                 let detail = format!("CONNECTION_FORCED - {reason}");
                 return Err(Fault::fatal("connection_forced", detail));
             }
-            Event::Returned { .. } | Event::Closed(_) => {}
+            Event::Returned { .. } | Event::Closed(_) | Event::BatchConfirmed { .. } => {}
         }
         Ok(())
     }

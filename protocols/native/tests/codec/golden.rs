@@ -67,6 +67,28 @@ fn push_of_two_messages() {
 }
 
 #[test]
+fn will_of_one_message() {
+    let bytes = written(|out| {
+        let mut will = PushBatch::will(7, 2, true, "", b"jobs", out);
+        will.add(NewMessage { body: b"gone", ..NewMessage::default() }, out);
+        will.end(out);
+    });
+    let expected = "1f000000 16 01 07000000 0200
+        00 04 'jobs' 01000000
+        00 00000000 04000000 'gone'";
+    assert_eq!(bytes, wire(expected));
+    let frame = next_frame(&bytes, 1 << 20).unwrap().unwrap();
+    let Ok(Request::Will(will)) = Request::decode(&frame) else { panic!("not a will") };
+    assert_eq!((will.number, will.any, will.push.key), (2, true, &b"jobs"[..]));
+    assert_eq!(will.push.messages().next().unwrap().unwrap().body, b"gone");
+    for cut in 0..frame.payload.len() {
+        let will = pillarbox_native::Will::decode(0, &frame.payload[..cut]);
+        let whole = will.is_ok_and(|will| will.push.messages().all(|it| it.is_ok()));
+        assert!(!whole, "a will cut at {cut}");
+    }
+}
+
+#[test]
 fn deliveries() {
     let bytes = written(|out| {
         let mut batch = DeliveryBatch::begin(Kind::Delivered, 3, 9, 0, out);

@@ -1,0 +1,136 @@
+//! Publishing a batch: neighbours with one address are routed once and come to rest together.
+
+use std::sync::Arc;
+
+use super::command::{ConnectionId, Publish, PublishBatch};
+use super::event::{Cause, Effect, Event, Missed};
+use super::limits::Overflow;
+use super::message::Message;
+use super::name::Time;
+use super::publish::{DETACH_SIZE_MAX, Fate, Targets, check_expiration};
+use super::{Broker, carry};
+
+/// Places in the batch, and why these messages were not taken.
+type AllMissed = Vec<(u32, Missed)>;
+
+impl Broker {
+    pub(super) fn publish_batch(
+        &mut self,
+        from: ConnectionId,
+        batch: PublishBatch,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let PublishBatch { channel, messages, confirm, mandatory } = batch;
+        let count = messages.len() as u32;
+        let mut missed = AllMissed::new();
+        let mut messages = messages.into_iter().zip(0u32..).peekable();
+        while let Some((message, index)) = messages.next() {
+            let Some(targets) = self.cached_route(from, channel, &message, false) else {
+                let message = Arc::new(message);
+                let publish =
+                    Publish { channel, message, more_keys: None, confirm: None, mandatory };
+                let miss = match self.accept(from, publish, now, out) {
+                    Ok(Fate::Routed { taken: true }) => None,
+                    Ok(Fate::Routed { taken: false }) => Some(Missed::Full),
+                    Ok(Fate::Unroutable(_)) => self.unroutable(1, mandatory),
+                    Err(refusal) => Some(Missed::Refused(refusal)),
+                };
+                missed.extend(miss.map(|miss| (index, miss)));
+                continue;
+            };
+            let mut run = Vec::with_capacity(count as usize - index as usize);
+            run.push(message);
+            while let Some((next, _)) = messages.next_if(|(it, _)| same_address(it, &run[0])) {
+                run.push(next);
+            }
+            self.publish_run(&targets, run, index, mandatory, &mut missed, now, out);
+        }
+        let refused = missed.iter().find_map(|(_, miss)| match miss {
+            Missed::Refused(refusal) => Some(refusal),
+            Missed::Full | Missed::Unroutable => None,
+        });
+        match (confirm, refused) {
+            (Some(tag), refused) => {
+                if refused.is_some() {
+                    self.mark_failed(from, channel);
+                }
+                let taken = count - missed.len() as u32;
+                let event = Event::BatchConfirmed { channel, tag, taken, missed };
+                out.push(Effect::NotifyDurable(from, event));
+            }
+            (None, Some(refusal)) => {
+                self.refuse(from, channel, Cause::Publish, refusal.clone(), out);
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn unroutable(&mut self, count: u64, mandatory: bool) -> Option<Missed> {
+        if mandatory {
+            self.totals.returned += count;
+            return Some(Missed::Unroutable);
+        }
+        self.totals.unroutable += count;
+        None
+    }
+
+    /// Messages for the same mailboxes; the first stands at `index` of the batch.
+    #[expect(clippy::too_many_arguments, reason = "one caller, which has all of them at hand")]
+    fn publish_run(
+        &mut self,
+        targets: &Targets,
+        mut run: Vec<Message>,
+        index: u32,
+        mandatory: bool,
+        missed: &mut AllMissed,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        self.totals.published += run.len() as u64;
+        for message in &mut run {
+            message.id = self.next_id(now);
+        }
+        if targets.is_empty() {
+            let miss = self.unroutable(run.len() as u64, mandatory);
+            let places = index..index + run.len() as u32;
+            return missed.extend(
+                miss.into_iter()
+                    .flat_map(|miss| places.clone().map(move |place| (place, miss.clone()))),
+            );
+        }
+        let [target] = targets[..] else {
+            for (message, index) in run.into_iter().zip(index..) {
+                let taken = check_expiration(&message).map(|()| Arc::new(message));
+                match taken.map(|message| self.place(targets, message, now, out)) {
+                    Ok(true) => {}
+                    Ok(false) => missed.push((index, Missed::Full)),
+                    Err(refusal) => missed.push((index, Missed::Refused(refusal))),
+                }
+            }
+            return;
+        };
+        let mut turn = carry!(self, now, out);
+        let Some(mailbox) = self.mailboxes.get_mut(&target) else { return };
+        if !mailbox.hands_on() {
+            Message::detach_all(&mut run, DETACH_SIZE_MAX);
+        }
+        for (message, index) in run.into_iter().zip(index..) {
+            if let Err(refusal) = check_expiration(&message) {
+                missed.push((index, Missed::Refused(refusal)));
+            } else if mailbox.refuses(message.body().len() as u64) {
+                let dead_letter = mailbox.limits.overflow == Overflow::RejectPublishDeadLetter;
+                mailbox.refuse(&Arc::new(message), dead_letter, &mut turn);
+                missed.push((index, Missed::Full));
+            } else {
+                mailbox.append(Arc::new(message), Time::ZERO, &mut turn);
+            }
+        }
+        self.dirty.push(target);
+    }
+}
+
+fn same_address(one: &Message, other: &Message) -> bool {
+    one.key() == other.key()
+        && (one.exchange().same(other.exchange()) || one.exchange() == other.exchange())
+}

@@ -1,0 +1,224 @@
+//! The load over STOMP 1.2: SEND with a receipt for each batch, ACK in client mode.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use pillarbox_stomp::{
+    Command, Encoder, Frame, Input, Limits, ServerCommand, ServerFrameDecoder, Version,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::super::Failure;
+use super::super::broker::Broker;
+use super::{Bench, Found, Plan, content};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const ENCODER: Encoder = Encoder { version: Version::V12, line_feed_after_frame: false };
+
+struct Peer {
+    input: Incoming,
+    output: OwnedWriteHalf,
+}
+
+struct Incoming {
+    socket: OwnedReadHalf,
+    read: BytesMut,
+    decoder: ServerFrameDecoder,
+}
+
+pub(super) async fn run(
+    bench: &Bench,
+    broker: &Broker,
+    mut plan: Plan,
+) -> Result<(u64, Instant, Found), Failure> {
+    // It deletes the mailbox at the end, which STOMP cannot.
+    let native = broker.connect().await?;
+    let name = format!("bench-{}", std::process::id());
+    let destination = format!("/queue/{name}");
+    let producer = Peer::connect(bench, broker).await?;
+    let mut consumer = Peer::connect(bench, broker).await?;
+    let credit = bench.credit.to_string();
+    let mut headers =
+        vec![("id", "0"), ("destination", &*destination), ("ack", "client"), ("receipt", "s")];
+    if bench.credit > 0 {
+        headers.push(("prefetch-count", &credit));
+    }
+    consumer.say(Command::Subscribe, &headers).await?;
+    consumer.input.expect(ServerCommand::Receipt).await?;
+    let moved = plan.start.elapsed();
+    plan.start += moved;
+    plan.until = plan.until.map(|until| until + moved);
+    let (sent_to, sent) = watch::channel(u64::MAX);
+    let consuming = tokio::spawn(consume(consumer, plan.clone(), sent));
+    let outcome = produce(producer, &destination, bench, &plan).await;
+    let _ = sent_to.send(outcome.as_ref().map_or(0, |(sent, _)| *sent));
+    let found = consuming.await.map_err(Failure::failed)?;
+    native.delete(&name, false, false).await?;
+    let (sent, confirmed) = outcome?;
+    Ok((sent, confirmed, found?))
+}
+
+impl Peer {
+    async fn connect(bench: &Bench, broker: &Broker) -> Result<Self, Failure> {
+        let socket = TcpStream::connect(&bench.stomp).await.map_err(|error| {
+            Failure::no_broker(format!("no broker answers on {}: {error}", bench.stomp))
+        })?;
+        socket.set_nodelay(true).map_err(Failure::failed)?;
+        let (socket, output) = socket.into_split();
+        let mut limits = Limits::default();
+        limits.frame_size_max = limits.frame_size_max.max(bench.size as usize + 4096);
+        let mut decoder = ServerFrameDecoder::new(limits);
+        decoder.set_version(Version::V12);
+        let mut peer = Self { input: Incoming { socket, read: BytesMut::new(), decoder }, output };
+        let (user, password) = broker.login();
+        let headers = [
+            ("accept-version", "1.2"),
+            ("host", &*broker.vhost),
+            ("login", user),
+            ("passcode", password),
+            ("heart-beat", "0,0"),
+        ];
+        peer.say(Command::Stomp, &headers).await?;
+        match peer.input.next().await? {
+            Frame { command: ServerCommand::Connected, .. } => Ok(peer),
+            refused => Err(Failure::no_broker(text(&refused))),
+        }
+    }
+
+    async fn say(&mut self, command: Command, headers: &[(&str, &str)]) -> Result<(), Failure> {
+        let mut out = BytesMut::new();
+        ENCODER.encode_client_frame(&mut out, command, headers.iter().copied(), b"");
+        self.output.write_all(&out).await.map_err(Failure::failed)
+    }
+}
+
+impl Incoming {
+    /// A frame that is whole already.
+    fn decode(&mut self) -> Result<Option<Frame<ServerCommand>>, Failure> {
+        loop {
+            match self.decoder.decode(&mut self.read).map_err(Failure::failed)? {
+                None => return Ok(None),
+                Some(Input::HeartBeat) => {}
+                Some(Input::Frame(frame)) if frame.command == ServerCommand::Error => {
+                    return Err(Failure::failed(text(&frame)));
+                }
+                Some(Input::Frame(frame)) => return Ok(Some(frame)),
+            }
+        }
+    }
+
+    async fn more(&mut self) -> Result<(), Failure> {
+        self.read.reserve(64 << 10);
+        match self.socket.read_buf(&mut self.read).await {
+            Ok(0) => Err(Failure::failed("the broker closed the connection")),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failure::failed(error)),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Frame<ServerCommand>, Failure> {
+        loop {
+            if let Some(frame) = self.decode()? {
+                return Ok(frame);
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn expect(&mut self, command: ServerCommand) -> Result<Frame<ServerCommand>, Failure> {
+        let frame = self.next().await?;
+        if frame.command == command { Ok(frame) } else { Err(Failure::failed(text(&frame))) }
+    }
+}
+
+fn text(frame: &Frame<ServerCommand>) -> String {
+    let message = frame.headers.get("message").unwrap_or_default();
+    format!("{message}: {}", String::from_utf8_lossy(&frame.body).trim())
+}
+
+async fn produce(
+    peer: Peer,
+    destination: &str,
+    bench: &Bench,
+    plan: &Plan,
+) -> Result<(u64, Instant), Failure> {
+    let Peer { mut input, mut output } = peer;
+    let persistent = if bench.transient { "false" } else { "true" };
+    let (mut sent, mut confirmed) = (0u64, 0u64);
+    let (mut out, mut body) = (BytesMut::new(), Vec::new());
+    while let Some(due) = plan.due(sent, bench.batch.into(), Instant::now()) {
+        if due == 0 {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+            continue;
+        }
+        while sent > confirmed && sent - confirmed + due > u64::from(bench.window) {
+            confirmed = confirm(&input.expect(ServerCommand::Receipt).await?)?;
+        }
+        out.clear();
+        let now = Instant::now();
+        for number in sent..sent + due {
+            body.clear();
+            content::write(number, plan.due_at(number, now), bench.size as usize, &mut body);
+            let mut frame = ENCODER.begin(&mut out, Command::Send);
+            frame.header("destination", destination);
+            frame.header("persistent", persistent);
+            if number + 1 == sent + due {
+                // Receipts come in order: this one stands for all before it.
+                frame.header_number("receipt", number + 1);
+            }
+            frame.finish(&body);
+        }
+        output.write_all(&out).await.map_err(Failure::failed)?;
+        sent += due;
+    }
+    while confirmed < sent {
+        confirmed = confirm(&input.expect(ServerCommand::Receipt).await?)?;
+    }
+    Ok((sent, Instant::now()))
+}
+
+fn confirm(receipt: &Frame<ServerCommand>) -> Result<u64, Failure> {
+    let number = receipt.headers.get("receipt-id").and_then(|it| it.parse().ok());
+    number.ok_or_else(|| Failure::failed("a receipt that nobody asked for"))
+}
+
+async fn consume(peer: Peer, plan: Plan, mut sent: watch::Receiver<u64>) -> Result<Found, Failure> {
+    let Peer { mut input, mut output } = peer;
+    let mut found = Found::new(&plan);
+    let mut total = 0u64;
+    loop {
+        let mut last = None;
+        while let Some(frame) = input.decode()? {
+            found.take(&frame.body, &plan);
+            total += 1;
+            last = frame.headers.get("ack").map(str::to_owned);
+        }
+        if let Some(last) = last {
+            found.last = Instant::now();
+            let mut out = BytesMut::new();
+            ENCODER.encode_client_frame(&mut out, Command::Ack, [("id", &*last)], b"");
+            output.write_all(&out).await.map_err(Failure::failed)?;
+        }
+        let wanted = *sent.borrow();
+        if total >= wanted {
+            break;
+        }
+        tokio::select! {
+            read = timeout(PATIENCE, input.more()) => match read {
+                Ok(read) => read?,
+                Err(_) if wanted == u64::MAX => {}
+                Err(_) => break,
+            },
+            _ = sent.changed() => {}
+        }
+    }
+    // Only then is everything settled.
+    let mut peer = Peer { input, output };
+    peer.say(Command::Disconnect, &[("receipt", "bye")]).await?;
+    peer.input.expect(ServerCommand::Receipt).await?;
+    Ok(found)
+}
