@@ -5,7 +5,11 @@
 pub mod broker;
 pub mod client;
 pub mod config;
+mod embedded;
 pub mod server;
 pub mod sessions;
 pub mod store;
 pub mod telemetry;
+
+pub use client::{Client, Session};
+pub use embedded::Broker;

@@ -83,8 +83,8 @@ impl Broker {
                 unsettled: true,
             });
         }
-        views.more_ready = mailbox.ready - ready;
-        views.more_unsettled = mailbox.unsettled() - unsettled;
+        views.more_ready = mailbox.ready.saturating_sub(ready);
+        views.more_unsettled = mailbox.unsettled().saturating_sub(unsettled);
         Ok(views)
     }
 }

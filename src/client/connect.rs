@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use pillarbox_native::{
     Code, Kind, Login, PREFACE_SIZE, Preface, Refused, encode_preface, next_frame, read_answer,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -70,13 +70,27 @@ impl Connect {
                 .map_err(|error| no_broker(error.to_string()))?;
             socket.set_nodelay(true).map_err(|error| Error::lost(&error))?;
             let rest = self.greet(&mut socket).await?;
-            Ok(Line::start(socket, rest, self.heartbeat))
+            let (input, output) = socket.into_split();
+            Ok(Line::start(input, output, rest, self.heartbeat))
         });
         opened.await.unwrap_or_else(|_| Err(no_broker("no answer in time".into())))
     }
 
+    /// As `open`, over a stream that leads to a broker already.
+    pub(super) async fn open_over(
+        &self,
+        mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Line, Error> {
+        let rest = self.greet(&mut io).await?;
+        let (input, output) = tokio::io::split(io);
+        Ok(Line::start(input, output, rest, self.heartbeat))
+    }
+
     /// Sends preface and login together, and reads until the broker answers. What came behind is returned.
-    async fn greet(&self, socket: &mut TcpStream) -> Result<BytesMut, Error> {
+    async fn greet(
+        &self,
+        socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ) -> Result<BytesMut, Error> {
         let mut out = BytesMut::new();
         encode_preface(&mut out);
         let (mechanism, proof) = match &self.proof {
@@ -133,7 +147,11 @@ impl Connect {
         }
     }
 
-    async fn more(&self, socket: &mut TcpStream, input: &mut BytesMut) -> Result<(), Error> {
+    async fn more(
+        &self,
+        socket: &mut (impl AsyncRead + Unpin),
+        input: &mut BytesMut,
+    ) -> Result<(), Error> {
         match socket.read_buf(input).await {
             Ok(0) => Err(Error::OtherProtocol { address: self.address.clone() }),
             Ok(_) => Ok(()),

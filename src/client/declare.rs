@@ -60,7 +60,7 @@ pub struct Exchange {
 }
 
 /// A way from an exchange to a mailbox or another exchange.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Binding {
     pub source: String,
     pub destination: String,
@@ -105,6 +105,13 @@ impl Client {
     pub async fn delete(&self, name: &str, if_unused: bool, if_empty: bool) -> Result<u64, Error> {
         let delete = wire::DeleteMailbox { name, if_unused, if_empty };
         counted(self.line.ask(|id, out| delete.encode(id, out))?.done().await?.0)
+    }
+
+    /// Asks for a deletion and does not wait for it.
+    pub(super) fn delete_later(&self, name: &str) {
+        let delete = wire::DeleteMailbox { name, if_unused: false, if_empty: false };
+        // Where the connection has ended, the mailbox went with it.
+        drop(self.line.ask(|id, out| delete.encode(id, out)));
     }
 
     /// Drops the ready messages of a mailbox; returns how many that was.

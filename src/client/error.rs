@@ -25,6 +25,8 @@ pub enum Error {
     Malformed(String),
     #[error("no answer came in time")]
     Timeout,
+    #[error("{0}")]
+    Topic(String),
 }
 
 impl Error {
@@ -34,6 +36,11 @@ impl Error {
 
     pub(super) fn unexpected(to: &str) -> Self {
         Self::Malformed(format!("an answer that does not belong to {to}"))
+    }
+
+    /// The connection is no more: what was asked may or may not have been done.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Closed(_) | Self::NoBroker { .. })
     }
 
     /// The reason of a refusal, for programs.

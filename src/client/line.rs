@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pillarbox_native::{Kind, write_empty};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -111,9 +110,13 @@ impl Future for Receipt {
 
 impl Line {
     /// Starts the tasks. `rest` was read behind the login's answer.
-    pub(super) fn start(socket: TcpStream, rest: BytesMut, heartbeat: Duration) -> Self {
+    pub(super) fn start(
+        input: impl AsyncRead + Unpin + Send + 'static,
+        output: impl AsyncWrite + Unpin + Send + 'static,
+        rest: BytesMut,
+        heartbeat: Duration,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
-        let (input, output) = socket.into_split();
         let reader = tokio::spawn(reader::run(input, rest, shared.clone()));
         let writer = tokio::spawn(write(output, heartbeat, shared.clone()));
         Self { shared, reader, writer }
@@ -171,6 +174,11 @@ impl Line {
 
     pub(super) fn forget_subscription(&self, number: u16) {
         self.shared.lock().subscriptions.remove(&number);
+    }
+
+    /// Why the connection has ended, if it has.
+    pub(super) fn ended(&self) -> Option<Error> {
+        self.shared.lock().ended.clone()
     }
 
     /// Waits until not too much is unwritten.

@@ -24,6 +24,8 @@ pub enum List {
     Permissions,
     Vhosts,
     Policies,
+    /// Of one mailbox, not taken out of it.
+    Messages,
 }
 
 /// What administrators define.
@@ -48,6 +50,7 @@ impl List {
             Self::Permissions => wire::List::PERMISSIONS,
             Self::Vhosts => wire::List::VHOSTS,
             Self::Policies => wire::List::POLICIES,
+            Self::Messages => wire::List::MESSAGES,
         }
     }
 }
@@ -70,28 +73,42 @@ impl Client {
         let mut rows: Vec<Row> = Vec::new();
         loop {
             let after = rows.last().map(cursor).unwrap_or_default();
-            let asked = wire::List {
-                what: list.number(),
-                vhost: "",
-                name,
-                after: after.as_bytes(),
-                count: ROWS,
-            };
-            let (mut payload, more) =
-                self.line.ask(|id, out| asked.encode(id, out))?.done().await?;
-            let short = |_| Error::unexpected("a list");
-            let count = payload.try_get_u32_le().map_err(short)?;
-            for _ in 0..count {
-                let size = payload.try_get_u32_le().map_err(short)? as usize;
-                if payload.len() < size {
-                    return Err(Error::unexpected("a list"));
-                }
-                rows.push(table::decode(&payload.split_to(size)));
-            }
+            let (slice, more) = self.slice(list, name, &after, ROWS).await?;
+            let count = slice.len();
+            rows.extend(slice);
             if !more || count == 0 {
                 return Ok(rows);
             }
         }
+    }
+
+    /// Rows behind `after`, and whether there are more.
+    async fn slice(
+        &self,
+        list: List,
+        name: &str,
+        after: &str,
+        count: u32,
+    ) -> Result<(Vec<Row>, bool), Error> {
+        let what = list.number();
+        let asked = wire::List { what, vhost: "", name, after: after.as_bytes(), count };
+        let (mut payload, more) = self.line.ask(|id, out| asked.encode(id, out))?.done().await?;
+        let short = |_| Error::unexpected("a list");
+        let count = payload.try_get_u32_le().map_err(short)?;
+        let mut rows = Vec::new();
+        for _ in 0..count {
+            let size = payload.try_get_u32_le().map_err(short)? as usize;
+            if payload.len() < size {
+                return Err(Error::unexpected("a list"));
+            }
+            rows.push(table::decode(&payload.split_to(size)));
+        }
+        Ok((rows, more))
+    }
+
+    /// The first rows of a list, at most so many and at most what comes in one answer.
+    pub async fn list_some(&self, list: List, name: &str, count: u32) -> Result<Vec<Row>, Error> {
+        self.slice(list, name, "", count).await.map(|(rows, _)| rows)
     }
 
     /// Creates or changes a definition. For administrators.

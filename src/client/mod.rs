@@ -23,24 +23,35 @@ mod error;
 mod line;
 mod list;
 mod message;
+mod pipe;
 mod reader;
 mod request;
+mod session;
 mod settle;
 mod subscription;
 mod table;
+mod topic;
+mod will;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_native::{self as wire, Code, PushBatch};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::connect::{Connect, Proof};
 pub use self::declare::{Binding, Declared, Exchange, Mailbox};
 pub use self::error::Error;
 pub use self::list::{Defined, List, Row};
 pub use self::message::{Delivery, NewMessage};
+pub use self::pipe::{Pipe, PipeListener, PipeReader, PipeWriter};
+pub use self::session::{
+    Again, Handling, Linger, Message, Messages, Opener, Producer, Session, Taken,
+};
 pub use self::settle::Outcome;
 pub use self::subscription::{Subscribe, Subscription};
+pub use self::topic::topic_binding;
+pub use self::will::{Will, WillOn};
 
 pub use self::line::Receipt;
 use self::line::{Answer, Line};
@@ -70,6 +81,16 @@ pub struct RefusedMessage {
     pub text: String,
 }
 
+impl Pushed {
+    /// The first refusal as an error.
+    pub fn into_result(self) -> Result<(), Error> {
+        match self.refused.into_iter().next() {
+            None => Ok(()),
+            Some(refused) => Err(Error::Refused { code: refused.code, text: refused.text }),
+        }
+    }
+}
+
 /// The messages of a pull.
 #[derive(Clone, Debug, Default)]
 pub struct Pulled {
@@ -85,6 +106,20 @@ impl Client {
         Ok(Self { line: Arc::new(line), replies: Arc::default() })
     }
 
+    /// Logs in over a stream that leads to a broker already, such as one inside the process.
+    pub async fn over(
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        connect: &Connect,
+    ) -> Result<Self, Error> {
+        let line = connect.open_over(io).await?;
+        Ok(Self { line: Arc::new(line), replies: Arc::default() })
+    }
+
+    /// Why the connection has ended, if it has.
+    pub fn ended(&self) -> Option<Error> {
+        self.line.ended()
+    }
+
     /// Adds a message to a mailbox; returns when the broker has it safely.
     pub async fn push(&self, mailbox: &str, message: impl Into<NewMessage>) -> Result<(), Error> {
         self.publish("", mailbox, message).await
@@ -97,11 +132,7 @@ impl Client {
         key: &str,
         message: impl Into<NewMessage>,
     ) -> Result<(), Error> {
-        let pushed = self.start_push(exchange, key, [&message.into()]).await?.pushed().await?;
-        match pushed.refused.into_iter().next() {
-            None => Ok(()),
-            Some(refused) => Err(Error::Refused { code: refused.code, text: refused.text }),
-        }
+        self.start_push(exchange, key, [&message.into()]).await?.pushed().await?.into_result()
     }
 
     /// Adds messages to a mailbox in one go.
@@ -120,11 +151,30 @@ impl Client {
         key: &str,
         messages: impl IntoIterator<Item = &NewMessage>,
     ) -> Result<Receipt, Error> {
+        self.start(wire::Push::MANDATORY, exchange, key, messages).await
+    }
+
+    /// As `start_push`, and messages of an exchange that no mailbox takes are no error.
+    pub async fn start_publish(
+        &self,
+        exchange: &str,
+        key: &str,
+        messages: impl IntoIterator<Item = &NewMessage>,
+    ) -> Result<Receipt, Error> {
+        self.start(0, exchange, key, messages).await
+    }
+
+    async fn start(
+        &self,
+        flags: u8,
+        exchange: &str,
+        key: &str,
+        messages: impl IntoIterator<Item = &NewMessage>,
+    ) -> Result<Receipt, Error> {
         self.line.has_room().await?;
         let mut properties = Vec::new();
         self.line.ask(|id, out| {
-            let mut push =
-                PushBatch::begin(id, wire::Push::MANDATORY, exchange, key.as_bytes(), out);
+            let mut push = PushBatch::begin(id, flags, exchange, key.as_bytes(), out);
             for message in messages {
                 properties.clear();
                 message.put_properties(&mut properties);

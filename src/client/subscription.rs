@@ -85,6 +85,11 @@ impl Client {
 }
 
 impl Subscription {
+    /// Told apart by it from the connection's others.
+    pub(super) fn number(&self) -> u16 {
+        self.number
+    }
+
     /// The next message; `None` once the subscription was ended by this side.
     pub async fn next(&mut self) -> Result<Option<Delivery>, Error> {
         loop {

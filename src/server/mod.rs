@@ -179,14 +179,13 @@ impl Server {
         let mut secret = vec![0; TOKEN_SIZE];
         getrandom::fill(&mut secret)?;
         let token = native::Token(secret);
-        let native = native_settings(&config);
-        let local = native::Settings { token: Some(token.clone()), ..native.clone() };
+        let local = native::Settings { token: Some(token.clone()), ..native_settings(&config) };
         let door = Door {
             house,
             sessions: Arc::new(Sessions {
                 amqp: Arc::new(amqp_settings(&config)),
                 stomp: Arc::new(stomp_settings(&config)),
-                native: Arc::new(native),
+                native: Arc::new(native_settings(&config)),
                 local: Arc::new(local),
             }),
             http: Arc::new(http_settings(&config)),

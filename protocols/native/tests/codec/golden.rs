@@ -82,7 +82,7 @@ fn will_of_one_message() {
     assert_eq!((will.number, will.any, will.push.key), (2, true, &b"jobs"[..]));
     assert_eq!(will.push.messages().next().unwrap().unwrap().body, b"gone");
     for cut in 0..frame.payload.len() {
-        let will = pillarbox_native::Will::decode(0, &frame.payload[..cut]);
+        let will = Will::decode(0, &frame.payload[..cut]);
         let whole = will.is_ok_and(|will| will.push.messages().all(|it| it.is_ok()));
         assert!(!whole, "a will cut at {cut}");
     }
