@@ -35,3 +35,7 @@ planted:
 
 bench NAME="core":
     cargo bench --bench {{NAME}}
+
+# The same load on Pillarbox, RabbitMQ and NATS; LOAD is the program `amqpload`.
+compare LOAD *SCENARIOS:
+    interop/compare --load {{LOAD}} {{SCENARIOS}}
