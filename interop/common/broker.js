@@ -25,6 +25,7 @@ async function withOwnBroker(test) {
       kill: () => order('kill'),
       stop: () => order('stop'),
       start: () => order('start'),
+      portOf: (listener) => order(listener),
     });
   } finally {
     child.stdin.end();

@@ -2,7 +2,8 @@
 """A broker process that a test may stop, kill and start again on the same ports and data.
 
 Python tests import this. Tests in other languages run this file: it starts the broker of PILLARBOX_BIN,
-prints `port N`, and then answers `kill`, `stop` and `start` on standard input with a line `done`.
+prints `port N`, and then answers `kill`, `stop` and `start` on standard input with a line `done`, and a listener's name
+with its port.
 """
 
 import contextlib
@@ -129,6 +130,9 @@ def main():
     with own_broker() as broker:
         print("port", broker.ports["amqp"], flush=True)
         for line in sys.stdin:
+            if port := broker.ports.get(line.strip()):
+                print(port, flush=True)
+                continue
             {"kill": broker.kill, "stop": broker.stop, "start": broker.start}[line.strip()]()
             print("done", flush=True)
 

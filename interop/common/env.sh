@@ -7,6 +7,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 export PYTHONPATH="$INTEROP/common${PYTHONPATH:+:$PYTHONPATH}"
 export NODE_PATH="$INTEROP/common:$INTEROP_WORK/node_modules"
 
+# attempt COMMAND…: up to three times, each within five minutes: a registry may be slow or away for a moment.
+attempt() {
+    local left
+    for left in 2 1 0; do
+        timeout --kill-after 10 300 "$@" >&2 && return
+        [ "$left" = 0 ] || { echo "trying again: $*" >&2; sleep 5; }
+    done
+    return 1
+}
+
 # once NAME FILE COMMAND…: runs the command unless it did before with the same FILE.
 once() {
     local stamp="$INTEROP_WORK/.$1.stamp" list="$2"
@@ -26,7 +36,7 @@ python_packages() {
 install_venv() {
     rm -rf "$INTEROP_WORK/venv"
     python3 -m venv "$INTEROP_WORK/venv"
-    "$INTEROP_WORK/venv/bin/pip" install --quiet --requirement "$1"
+    attempt "$INTEROP_WORK/venv/bin/pip" install --quiet --requirement "$1"
 }
 
 # node_packages PACKAGE_JSON: makes these packages known to `require`.
@@ -36,7 +46,7 @@ node_packages() {
 
 install_node() {
     cp "$1" "$INTEROP_WORK/package.json"
-    npm install --prefix "$INTEROP_WORK" --no-package-lock --silent
+    attempt npm install --prefix "$INTEROP_WORK" --no-package-lock --silent
 }
 
 # debian_packages COMMAND PACKAGE…: installs the packages unless the command is there.
@@ -46,15 +56,15 @@ debian_packages() {
     command -v "$command" > /dev/null && return
     local as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo -n)
-    "${as_root[@]}" apt-get update --quiet >&2
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends "$@" >&2
+    attempt "${as_root[@]}" apt-get update --quiet
+    attempt "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends "$@"
 }
 
 # python_source NAME VERSION: prints the directory with the unpacked source distribution, fresh at each call.
 python_source() {
     local archives="$INTEROP_WORK/archives"
     ls "$archives"/*.tar.gz > /dev/null 2>&1 ||
-        pip download --quiet --no-deps --no-binary "$1" --dest "$archives" "$1==$2" >&2
+        attempt pip download --quiet --no-deps --no-binary "$1" --dest "$archives" "$1==$2"
     unpack "$archives"/*.tar.gz
 }
 
@@ -68,8 +78,8 @@ debian_source() {
         local apt=(apt-get -o Dir::Etc::SourceList="$INTEROP_WORK/sources.list" -o Dir::Etc::SourceParts=/dev/null
             -o Dir::State::Lists="$lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
             -o APT::Sandbox::User=root --quiet)
-        "${apt[@]}" update >&2
-        (cd "$archives" && "${apt[@]}" source --download-only --tar-only "$1=$2" >&2)
+        attempt "${apt[@]}" update
+        (cd "$archives" && attempt "${apt[@]}" source --download-only --tar-only "$1=$2")
     fi
     unpack "$archives"/*.orig.tar.*
 }
@@ -81,6 +91,7 @@ crate_source() {
     touch "$fetch/src/lib.rs"
     printf '[package]\nname = "fetch"\nedition = "2021"\n[dependencies]\n%s = "=%s"\n[workspace]\n' "$1" "$2" > "$fetch/Cargo.toml"
     rm -rf "$INTEROP_WORK/source"
+    attempt cargo fetch --quiet --manifest-path "$fetch/Cargo.toml"
     cargo metadata --quiet --format-version 1 --manifest-path "$fetch/Cargo.toml" |
         python3 -c 'import json, sys
 for package in json.load(sys.stdin)["packages"]:
@@ -96,6 +107,13 @@ unpack() {
     mkdir -p "$INTEROP_WORK/source"
     tar --extract --strip-components 1 --directory "$INTEROP_WORK/source" --file "$1"
     echo "$INTEROP_WORK/source"
+}
+
+# needs_source NAME: ends the suite here unless INTEROP_SOURCES has a copy of the repository NAME.
+needs_source() {
+    [ -e "${INTEROP_SOURCES:-}/$1" ] && return
+    echo "skip $1: no package has its tests, and INTEROP_SOURCES has no $1"
+    exit
 }
 
 # verdict FORMAT REPORT: the results of a suite, known failures of RabbitMQ set apart.

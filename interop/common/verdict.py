@@ -2,7 +2,7 @@
 
     verdict.py FORMAT REPORT [KNOWN_FAILURES]
 
-FORMAT is junit (pytest, ctest), mocha (its JSON), go (`go test -json`) or libtest (cargo test).
+FORMAT is junit (pytest, ctest), mocha and jest (their JSON), go (`go test -json`) or libtest (cargo test).
 KNOWN_FAILURES names cases, one a line, that RabbitMQ fails too: they are skipped when they fail. `#` begins a comment.
 """
 
@@ -59,6 +59,15 @@ def read_mocha(path):
         yield "FAIL", case["fullTitle"], case["err"].get("message", "failed")
 
 
+def read_jest(path):
+    for file in json.loads(path.read_text())["testResults"]:
+        for case in file["assertionResults"]:
+            verdict = {"passed": "ok", "failed": "FAIL"}.get(case["status"], "skip")
+            yield verdict, case["fullName"], " ".join(case["failureMessages"]) or case["status"]
+        if not file["assertionResults"]:
+            yield "FAIL", Path(file["name"]).name, file["message"]
+
+
 def read_go(path):
     output = {}
     for line in path.read_text().splitlines():
@@ -87,7 +96,7 @@ def read_libtest(path):
             yield "FAIL", file or "build", line
 
 
-READERS = {"junit": read_junit, "mocha": read_mocha, "go": read_go, "libtest": read_libtest}
+READERS = {"junit": read_junit, "mocha": read_mocha, "jest": read_jest, "go": read_go, "libtest": read_libtest}
 
 if __name__ == "__main__":
     main()

@@ -106,8 +106,9 @@ element("login").addEventListener("submit", (event) => {
     },
     wire: (direction, text) => {
       const wire = element("wire");
-      wire.append(`${direction} ${text}\n\n`);
+      wire.append(`${direction} ${text.trimEnd()}\n\n`);
       while (wire.childNodes.length > 100) wire.firstChild.remove();
+      wire.scrollTop = wire.scrollHeight;
     },
   });
   stomp = mine;
