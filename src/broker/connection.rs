@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
-use super::command::{ChannelId, ConsumerId, MailboxId, Open};
+use super::command::{ChannelId, ConsumerId, MailboxId, Open, Seq};
 use super::name::Name;
 
 #[derive(Debug, Default)]
@@ -23,6 +23,9 @@ pub(super) struct Connection {
     pub(super) publishes: bool,
 }
 
+/// Beyond this a late settlement of what was taken back is an unknown delivery.
+const REVOKED_MAX: usize = 65_536;
+
 impl Connection {
     pub(super) fn has_window(&self, deliveries_max: u32, bytes_max: u64) -> bool {
         self.in_flight < deliveries_max && self.in_flight_bytes < bytes_max
@@ -40,6 +43,8 @@ pub(super) struct Channel {
     /// Mailboxes in which it may hold leases.
     pub(super) touched: BTreeSet<MailboxId>,
     pub(super) route: Option<Route>,
+    /// Leases that were taken back while the client may still settle them, and how many times.
+    pub(super) revoked: BTreeMap<(MailboxId, Seq), u32>,
     /// The address at which it receives replies, and the consumer that gets them.
     pub(super) replies: Option<(Name, ConsumerId)>,
 }
@@ -52,6 +57,24 @@ impl Channel {
             self.touched.retain(lives);
         }
         self.touched.insert(id);
+    }
+
+    /// A lease of it was taken back.
+    pub(super) fn revoke(&mut self, mailbox: MailboxId, seq: Seq) {
+        *self.revoked.entry((mailbox, seq)).or_default() += 1;
+        if self.revoked.len() > REVOKED_MAX {
+            self.revoked.pop_first();
+        }
+    }
+
+    /// Whether it settles what was taken back from it.
+    pub(super) fn forgive(&mut self, mailbox: MailboxId, seq: Seq) -> bool {
+        let Some(times) = self.revoked.get_mut(&(mailbox, seq)) else { return false };
+        *times -= 1;
+        if *times == 0 {
+            self.revoked.remove(&(mailbox, seq));
+        }
+        true
     }
 
     pub(super) fn has_credit(&self) -> bool {

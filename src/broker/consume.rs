@@ -8,7 +8,7 @@ use super::command::{
 };
 use super::consumer::Consumer;
 use super::event::{Cause, Effect, Event, Reply};
-use super::limits::MailboxKind;
+use super::limits::{Limits, MailboxKind};
 use super::mailbox::Asker;
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
@@ -30,6 +30,7 @@ impl Broker {
         let name = consume.mailbox.clone();
         let mailbox = self.find_mut(&vhost, &name)?;
         check_reach(mailbox, from)?;
+        let timeout_ms = Limits::consumer_timeout(&consume.arguments, &name, &vhost)?;
         let taken = mailbox.consumers.has_exclusive()
             || (consume.exclusive
                 && (!mailbox.consumers.is_empty() || mailbox.limits.single_active));
@@ -58,6 +59,7 @@ impl Broker {
             priority: consume.priority,
             prefetch: consume.prefetch,
             unsettled: 0,
+            timeout_ms,
             arguments: consume.arguments,
             search,
             keeps,
@@ -105,7 +107,7 @@ impl Broker {
         Ok(Reply::Done)
     }
 
-    fn lose_consumer(
+    pub(super) fn lose_consumer(
         &mut self,
         from: ConnectionId,
         consumer: ConsumerId,
@@ -190,7 +192,7 @@ impl Broker {
                 for seq in positions(run) {
                     match mailbox.settle(seq, by, settle.outcome, &mut turn) {
                         Some(by_consumer) => settled += u32::from(by_consumer),
-                        None => unknown = true,
+                        None => unknown |= !turn.forgives(by, run.mailbox, seq),
                     }
                 }
             }
@@ -421,7 +423,9 @@ impl Broker {
                         let Some(mailbox) = self.mailboxes.get(&run.mailbox) else { continue };
                         for seq in positions(run) {
                             let new = settled.insert((run.mailbox, seq));
-                            if !new || !mailbox.holds(seq, from, settle.channel) {
+                            let held = mailbox.holds(seq, from, settle.channel)
+                                || self.was_revoked(from, settle.channel, run.mailbox, seq);
+                            if !new || !held {
                                 return Err(Refusal::UnknownDelivery);
                             }
                         }

@@ -21,6 +21,8 @@ pub(super) struct Consumer {
     /// Unsettled deliveries it may hold, 0 for no limit.
     pub(super) prefetch: u32,
     pub(super) unsettled: u32,
+    /// Its own word on how long it may keep a delivery; 0 for ever.
+    pub(super) timeout_ms: Option<u64>,
     pub(super) arguments: Table,
     /// It takes some messages and leaves the others.
     pub(super) search: Option<Search>,
@@ -122,6 +124,11 @@ impl Consumers {
             self.active = first.map(|it| (it.connection, it.id));
         }
         Some(consumer)
+    }
+
+    pub(super) fn get(&self, connection: ConnectionId, id: ConsumerId) -> Option<&Consumer> {
+        let place = self.place(connection, id)?;
+        Some(&self.levels[place.level].list[place.at])
     }
 
     pub(super) fn get_mut(

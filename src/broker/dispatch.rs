@@ -25,12 +25,13 @@ pub(super) struct Taker {
     /// 0 where one message was asked for.
     pub(super) consumer: ConsumerId,
     pub(super) no_ack: bool,
+    pub(super) timeout_ms: Option<u64>,
 }
 
 impl From<&Consumer> for Taker {
     fn from(it: &Consumer) -> Self {
         let (connection, channel) = (it.connection, it.channel);
-        Self { connection, channel, consumer: it.id, no_ack: it.no_ack }
+        Self { connection, channel, consumer: it.id, no_ack: it.no_ack, timeout_ms: it.timeout_ms }
     }
 }
 
@@ -111,14 +112,14 @@ impl Mailbox {
             }
             self.askers.pop_front();
             let Asker { connection, channel, ticket, no_ack } = asker;
-            let taker = Taker { connection, channel, consumer: ConsumerId(0), no_ack };
+            let (consumer, timeout_ms) = (ConsumerId(0), None);
+            let taker = Taker { connection, channel, consumer, no_ack, timeout_ms };
             let got = entry.map(|entry| {
                 let delivery = self.delivery(&entry, taker);
                 if no_ack {
                     self.forget_handed_over(&entry, turn);
                 } else {
-                    let lease = Lease { entry, connection, channel, consumer: None };
-                    self.leases.insert(lease);
+                    self.lease(entry, taker, None, turn);
                 }
                 Box::new((delivery, self.ready))
             });
@@ -129,7 +130,7 @@ impl Mailbox {
 
     fn hand_over(&mut self, entry: Entry, taker: Taker, turn: &mut Turn<'_>) {
         let delivery = self.delivery(&entry, taker);
-        let Taker { connection, channel, consumer, no_ack } = taker;
+        let Taker { connection, channel, consumer, no_ack, .. } = taker;
         if let Some(party) = turn.connections.get_mut(&connection) {
             party.in_flight += 1;
             party.in_flight_bytes += entry.message.size() as u64;
@@ -140,10 +141,19 @@ impl Mailbox {
         if no_ack {
             self.forget_handed_over(&entry, turn);
         } else {
-            let lease = Lease { entry, connection, channel, consumer: Some(consumer) };
-            self.leases.insert(lease);
+            self.lease(entry, taker, Some(consumer), turn);
         }
         turn.deliver(connection, delivery);
+    }
+
+    fn lease(&mut self, entry: Entry, taker: Taker, consumer: Option<ConsumerId>, turn: &Turn<'_>) {
+        let (connection, channel, since) = (taker.connection, taker.channel, turn.now);
+        let timeout = self.timeout_ms(taker.timeout_ms, turn.settings);
+        let due = timeout.map(|ms| since.plus_ms(ms));
+        if self.leases_due.is_none_or(|first| due.is_some_and(|due| due < first)) {
+            self.leases_due = due;
+        }
+        self.leases.insert(Lease { entry, connection, channel, consumer, since });
     }
 
     /// Nobody will settle it.

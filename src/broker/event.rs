@@ -91,6 +91,8 @@ pub enum Missed {
 pub enum Cause {
     Publish,
     Settle,
+    /// Nothing that was asked: a delivery was not settled in time.
+    Timeout,
 }
 
 /// A message handed to a consumer.

@@ -118,6 +118,7 @@ impl Mailbox {
                 consider(due.filter(|due| !lane.is_front_cold() || *due > now));
             }
         }
+        consider(self.leases_due);
         if let Some(idle) = self.limits.expires_ms
             && self.consumers.is_empty()
         {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::command::{ChannelId, ConnectionId, ConsumerId, Seq};
 use super::lane::Entry;
+use super::name::Time;
 
 /// A delivery not yet settled, and who holds it.
 #[derive(Debug)]
@@ -13,6 +14,7 @@ pub(super) struct Lease {
     pub(super) channel: ChannelId,
     /// `None` for a message that was asked for singly.
     pub(super) consumer: Option<ConsumerId>,
+    pub(super) since: Time,
 }
 
 impl Lease {
@@ -105,6 +107,11 @@ impl Leases {
         Some(lease)
     }
 
+    /// When the oldest of them began.
+    pub(super) fn earliest(&self) -> Option<Time> {
+        self.values().map(|lease| lease.since).min()
+    }
+
     fn place(&self, seq: Seq) -> Option<usize> {
         let at = seq.0.checked_sub(self.first.0)? as usize;
         (at < self.row.len()).then_some(at)
@@ -128,7 +135,8 @@ mod tests {
     fn lease(message: &Arc<Message>, seq: u64) -> Lease {
         let (rest, epoch) = (Rest::default(), Epoch(0));
         let entry = Entry { seq: Seq(seq), message: message.clone(), rest, epoch, stored: false };
-        Lease { entry, connection: ConnectionId(1), channel: ChannelId(1), consumer: None }
+        let (connection, channel, since) = (ConnectionId(1), ChannelId(1), Time::ZERO);
+        Lease { entry, connection, channel, consumer: None, since }
     }
 
     proptest! {

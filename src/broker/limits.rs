@@ -77,6 +77,8 @@ pub struct Limits {
     /// Highest priority; `None` for a mailbox without priorities.
     pub priority_max: Option<u8>,
     pub single_active: bool,
+    /// A delivery may stay unsettled so long; 0 for ever. `None` where nothing says it.
+    pub consumer_timeout_ms: Option<u64>,
     /// Failed attempts before a message is dead-lettered; `None` for no limit.
     pub delivery_limit: Option<u32>,
     /// As arguments and policies give it: below zero for none.
@@ -202,6 +204,7 @@ impl Limits {
             dead_letter_key: dead_letter_key.map(Name::from),
             priority_max: if kind == MailboxKind::Classic { priority_max } else { None },
             single_active: reader.flag("x-single-active-consumer")?.unwrap_or(false),
+            consumer_timeout_ms: reader.number("x-consumer-timeout", 0, TIME_SPAN_MAX_MS)?,
             delivery_limit: None,
             delivery_limit_given,
             delivery_limit_default,
@@ -220,6 +223,16 @@ impl Limits {
             self.delivery_limit = None;
         }
         self
+    }
+
+    /// A consumer's own word, from its arguments.
+    pub(super) fn consumer_timeout(
+        arguments: &Table,
+        name: &Name,
+        vhost: &Name,
+    ) -> Result<Option<u64>, Refusal> {
+        let reader = Reader { name, vhost, table: arguments };
+        reader.number("x-consumer-timeout", 0, TIME_SPAN_MAX_MS)
     }
 
     fn with_delivery_limit(mut self) -> Self {
@@ -242,6 +255,8 @@ impl Limits {
             let text = |key| policy::text(policy, key).map(Name::from);
             self.message_ttl_ms = smaller(self.message_ttl_ms, number("message-ttl"));
             self.expires_ms = smaller(self.expires_ms, number("expires"));
+            self.consumer_timeout_ms =
+                smaller(self.consumer_timeout_ms, number("consumer-timeout"));
             self.length_max = smaller(self.length_max, number("max-length"));
             self.bytes_max = smaller(self.bytes_max, number("max-length-bytes"));
             let age = policy.definition.get("max-age").and_then(Value::as_str).and_then(age_ms);

@@ -43,6 +43,8 @@ pub(super) struct Mailbox {
     pub(super) lanes: Vec<Lane>,
     /// Delivered and not yet settled. An entry is either here, in a lane, delayed or recalled.
     pub(super) leases: Leases,
+    /// When leases may have lasted too long. Not later than the first that has.
+    pub(super) leases_due: Option<Time>,
     pub(super) delayed: Delayed,
     /// Ready messages with an expiry of their own, and their lanes.
     pub(super) expiries: BTreeSet<(Time, Seq, u8)>,
@@ -120,6 +122,7 @@ impl Mailbox {
             used: now,
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             leases: Leases::default(),
+            leases_due: None,
             delayed: Delayed::default(),
             expiries: BTreeSet::new(),
             recalls: Recalls::default(),

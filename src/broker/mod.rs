@@ -43,6 +43,7 @@ pub mod slash;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod timeout;
 mod topology;
 mod turn;
 mod value;
@@ -317,6 +318,9 @@ impl Broker {
             if mailbox.is_forgotten(now) {
                 self.delete_mailbox_now(id, now, out);
             } else {
+                if mailbox.leases_due.is_some_and(|due| due <= now) {
+                    self.take_back(id, now, out);
+                }
                 self.dirty.push(id);
             }
         }

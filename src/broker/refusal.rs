@@ -1,5 +1,6 @@
 //! Every way the broker says no.
 
+use super::command::ChannelId;
 use super::name::Name;
 
 /// An answer, not a failure. Texts are what RabbitMQ's clients see and match on.
@@ -50,6 +51,11 @@ pub enum Refusal {
     /// A delivery that the channel does not hold.
     #[error("unknown delivery")]
     UnknownDelivery,
+    #[error(
+        "delivery acknowledgement on channel {} timed out. Timeout value used: {timeout_ms} ms. This timeout value can be configured, see consumers doc guide to learn more",
+        channel.0
+    )]
+    DeliveryTimeout { channel: ChannelId, timeout_ms: u64 },
     /// Anything else that is wrong with what was asked: AMQP's precondition-failed.
     #[error("{0}")]
     Precondition(String),

@@ -14,6 +14,8 @@ pub struct Settings {
     pub memory_max: u64,
     /// Failed attempts before a message is dead-lettered, for mailboxes of type quorum.
     pub delivery_limit: u32,
+    /// A delivery that is not settled for so long goes back, and its consumer ends. `None` for never.
+    pub consumer_timeout_ms: Option<u64>,
     /// A bug to have, so that the tests can show that they would find it.
     #[cfg(feature = "planted")]
     pub plant: Option<Plant>,
@@ -39,6 +41,7 @@ impl Default for Settings {
             hot_bytes: 1 << 20,
             memory_max: 1 << 30,
             delivery_limit: 20,
+            consumer_timeout_ms: Some(1_800_000),
             #[cfg(feature = "planted")]
             plant: None,
         }

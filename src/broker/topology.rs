@@ -443,6 +443,8 @@ fn apply_policies(vhost: &super::vhost::Vhost, mailbox: &mut Mailbox) {
     let [policy, operator_policy] = policies.map(|it| it.map(|policy| policy.name.clone()));
     (mailbox.policy, mailbox.operator_policy) = (policy, operator_policy);
     mailbox.limits = mailbox.declared.clone().with_policies(policies.into_iter().flatten());
+    // The time that leases have may be another now.
+    mailbox.leases_due = mailbox.leases.earliest();
 }
 
 fn declared(mailbox: &Mailbox) -> Reply {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::burst::Bursts;
-use super::command::{ConnectionId, MailboxId};
+use super::command::{ChannelId, ConnectionId, MailboxId, Seq};
 use super::connection::Connection;
 use super::dead_letter::{Burial, Reason};
 use super::event::{Delivery, Effect, Write};
@@ -42,6 +42,18 @@ impl Turn<'_> {
             return;
         }
         self.out.push(Effect::Write(write));
+    }
+
+    /// Whether the channel settles what was taken back from it: that is no error.
+    pub(super) fn forgives(
+        &mut self,
+        (connection, channel): (ConnectionId, ChannelId),
+        mailbox: MailboxId,
+        seq: Seq,
+    ) -> bool {
+        let connection = self.connections.get_mut(&connection);
+        let channel = connection.and_then(|it| it.channels.get_mut(&channel));
+        channel.is_some_and(|channel| channel.forgive(mailbox, seq))
     }
 
     pub(super) fn deliver(&mut self, to: ConnectionId, delivery: Delivery) {

@@ -148,6 +148,8 @@ sections! {
         window_bytes: ByteSize = ByteSize(1 << 20),
         /// The same, counted in messages.
         window_deliveries: u32 = 4096,
+        /// A delivery that is not settled for so long goes back to its mailbox; `0` waits for ever.
+        consumer_timeout: Period = Period::seconds(1800),
     }
 
     /// AMQP 0-9-1.

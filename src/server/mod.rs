@@ -317,6 +317,7 @@ fn broker_settings(config: &Config) -> Result<Settings, StartError> {
         window_bytes: config.limits.window_bytes.0,
         window_deliveries: config.limits.window_deliveries,
         memory_max: config.memory.messages_max.0,
+        consumer_timeout_ms: Some(config.limits.consumer_timeout.millis()),
         #[cfg(feature = "planted")]
         plant: planted()?,
         ..Settings::default()

@@ -433,11 +433,11 @@ fn delayed_message_comes_in_time_with_its_sign_turned() {
     house.check_books();
     house.empty(c, "a");
     house.wait(100);
-    let seen = house.get(c, "a").unwrap();
+    let seen = house.get_with(c, "a", true).0.unwrap();
     assert_eq!((seen.body.as_str(), seen.redelivered), ("fast", false));
     assert_eq!(header(&seen, "x-delay"), Some(int(-100)));
     house.wait(400);
-    let seen = house.get(c, "a").unwrap();
+    let seen = house.get_with(c, "a", true).0.unwrap();
     assert_eq!(header(&seen, "x-delay"), Some(int(-500)));
     let again = Post::by("later", "k", "again").header("x-delay", int(-500));
     house.publish(c, again);

@@ -15,4 +15,5 @@ mod recovery;
 mod request;
 mod selecting;
 mod streams;
+mod timeout;
 mod topology;

@@ -129,6 +129,7 @@ impl Open {
                     let ids = match cause {
                         Cause::Publish => PUBLISH,
                         Cause::Settle => ACK,
+                        Cause::Timeout => (0, 0),
                     };
                     self.close_channel(channel, Fault::refused(&refusal, channel, ids), out)?;
                 }

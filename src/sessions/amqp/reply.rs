@@ -93,6 +93,7 @@ fn code(refusal: &Refusal, channel: ChannelId) -> ReplyCode {
         | Refusal::InUse { .. }
         | Refusal::NotEmpty { .. }
         | Refusal::UnknownDelivery
+        | Refusal::DeliveryTimeout { .. }
         | Refusal::Precondition(_) => ReplyCode::PRECONDITION_FAILED,
         // A connection error, as clients of RabbitMQ up to 3.12 expect; 406 came later.
         Refusal::UnknownExchangeKind(_) => ReplyCode::COMMAND_INVALID,

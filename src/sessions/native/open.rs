@@ -155,7 +155,7 @@ impl Open {
             Event::Blocked(reason) => self.blocked(reason, out),
             // Messages come in batches only, and what is refused of them is said with the confirm.
             Event::Confirmed { .. } | Event::Returned { .. } => {}
-            Event::Refused { cause: Cause::Publish, .. } => {}
+            Event::Refused { cause: Cause::Publish | Cause::Timeout, .. } => {}
             Event::Closed(_) | Event::ForceClose(_) => {}
         }
     }

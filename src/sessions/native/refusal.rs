@@ -10,7 +10,8 @@ pub(super) fn code(refusal: &Refusal) -> Code {
         | Refusal::NoSuchExchange { .. }
         | Refusal::NoSuchBinding { .. }
         | Refusal::NoSuchVhost { .. }
-        | Refusal::UnknownDelivery => Code::NotFound,
+        | Refusal::UnknownDelivery
+        | Refusal::DeliveryTimeout { .. } => Code::NotFound,
         Refusal::VhostDenied { .. }
         | Refusal::Forbidden { .. }
         | Refusal::TopicForbidden { .. }

@@ -146,6 +146,7 @@ fn amqp_names(refusal: &Refusal) -> (&'static str, &'static str) {
         | Refusal::InUse { .. }
         | Refusal::NotEmpty { .. }
         | Refusal::UnknownDelivery
+        | Refusal::DeliveryTimeout { .. }
         | Refusal::Precondition(_) => ("precondition_failed", "PRECONDITION_FAILED"),
         Refusal::NotImplemented(_) => ("not_implemented", "NOT_IMPLEMENTED"),
     }

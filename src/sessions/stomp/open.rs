@@ -194,7 +194,10 @@ impl Open {
                 let detail = format!("CONNECTION_FORCED - {reason}");
                 return Err(Fault::fatal("connection_forced", detail));
             }
-            Event::Returned { .. } | Event::Closed(_) | Event::BatchConfirmed { .. } => {}
+            Event::Refused { cause: Cause::Timeout, .. }
+            | Event::Returned { .. }
+            | Event::Closed(_)
+            | Event::BatchConfirmed { .. } => {}
         }
         Ok(())
     }
