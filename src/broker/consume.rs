@@ -13,7 +13,7 @@ use super::mailbox::Asker;
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
 use super::selection::{Search, Selection};
-use super::topology::{check_reach, locked};
+use super::topology::check_reach;
 use super::{Broker, Settings, carry};
 
 impl Broker {
@@ -152,7 +152,7 @@ impl Broker {
             return Err(mailbox.not_for_streams("basic.get"));
         }
         if mailbox.limits.single_active && mailbox.limits.kind == MailboxKind::Quorum {
-            return Err(locked(mailbox));
+            return Err(Refusal::OneReaderOnly { name: name.clone(), vhost });
         }
         mailbox.used = now;
         mailbox.askers.push_back(asker);

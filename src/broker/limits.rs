@@ -130,7 +130,7 @@ impl Limits {
         let reader = Reader { name: &declare.name, vhost, table: &declare.arguments };
         let kind = match reader.text("x-queue-type")? {
             Some(text) => MailboxKind::parse(&text).ok_or_else(|| {
-                reader.invalid("x-queue-type", &format!("unsupported queue type '{text}'"))
+                reader.invalid("x-queue-type", &format!("\"unsupported queue type '{text}'\""))
             })?,
             None => MailboxKind::Classic,
         };
@@ -168,7 +168,7 @@ impl Limits {
             Some(0) | None => None,
             Some(most) => Some(most as u8),
         };
-        for mode in ["x-queue-mode", "x-queue-master-locator", "x-dead-letter-strategy"] {
+        for mode in ["x-queue-master-locator", "x-dead-letter-strategy"] {
             reader.text(mode)?;
         }
         let age_max_ms = match reader.text("x-max-age")? {
@@ -178,11 +178,23 @@ impl Limits {
                 None => return Err(reader.invalid("x-max-age", "invalid_max_age")),
             },
         };
+        if let Some(mode) = reader.text("x-queue-mode")?
+            && !matches!(mode.as_str(), "default" | "lazy")
+        {
+            let reason = format!("\"unsupported queue mode '{mode}'\"");
+            return Err(reader.invalid("x-queue-mode", &reason));
+        }
+        if let Some(version) = declare.arguments.get("x-queue-version").and_then(Value::as_i64)
+            && !matches!(version, 1 | 2)
+        {
+            let reason = format!("\"unsupported queue version '{version}'\"");
+            return Err(reader.invalid("x-queue-version", &reason));
+        }
         let delivery_limit_given = match declare.arguments.get("x-delivery-limit") {
             None => None,
             Some(value) => Some(value.as_i64().ok_or_else(|| {
                 let kind = type_name(value);
-                reader.invalid("x-delivery-limit", &format!("{{unacceptable_type,{kind}}}"))
+                reader.invalid("x-delivery-limit", &format!("\"expected integer, got {kind}\""))
             })?),
         };
         let delivery_limit_default = (kind == MailboxKind::Quorum).then_some(delivery_limit);
@@ -370,14 +382,15 @@ impl Reader<'_> {
     fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>, Refusal> {
         let Some(value) = self.table.get(name) else { return Ok(None) };
         let Some(n) = value.as_i64() else {
-            return Err(self.invalid(name, &format!("{{unacceptable_type,{}}}", type_name(value))));
+            let reason = format!("\"expected integer, got {}\"", type_name(value));
+            return Err(self.invalid(name, &reason));
         };
         match u64::try_from(n) {
             Ok(n) if n < least => Err(self.invalid(name, "{value_zero,0}")),
             Ok(n) if n > most && most == u64::from(u8::MAX) => {
                 Err(self.invalid(name, &format!("{{max_value_exceeded,{n}}}")))
             }
-            Ok(n) if n > most => Err(self.invalid(name, &format!("{{value_too_big,{n}}}"))),
+            Ok(n) if n > most => Err(self.invalid(name, &format!("{{value_too_large,{n}}}"))),
             Ok(n) => Ok(Some(n)),
             Err(_) => Err(self.invalid(name, &format!("{{value_negative,{n}}}"))),
         }

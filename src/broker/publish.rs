@@ -19,8 +19,10 @@ use super::{Broker, carry};
 /// Messages that rest are copied out of the socket's buffer up to this size; larger ones fill most of it anyway.
 pub(super) const DETACH_SIZE_MAX: usize = 16 * 1024;
 
+/// What consumers of direct replies consume from.
+const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 /// Key prefix of addresses that answer a request directly.
-const REPLY_PREFIX: &[u8] = b"amq.rabbitmq.reply-to.";
+const REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";
 
 pub(super) type Targets = SmallVec<[MailboxId; 2]>;
 
@@ -78,7 +80,7 @@ impl Broker {
                     let more = publish.more_keys.as_deref().map_or(&[][..], Vec::as_slice);
                     let vhost = self.check_publish(from, &message, more)?;
                     self.note_publisher(from, out);
-                    if message.key().starts_with(REPLY_PREFIX)
+                    if message.key().starts_with(REPLY_PREFIX.as_bytes())
                         && message.exchange().is_empty()
                         && self.reply(&vhost, &message, out)
                     {
@@ -261,6 +263,15 @@ impl Broker {
             }
         }
         full.is_empty()
+    }
+
+    /// Whether somebody waits for replies at this address. `None` for a name that is no address.
+    pub(super) fn reply_address_lives(&self, name: &str) -> Option<bool> {
+        match name {
+            REPLY_TO => Some(true),
+            _ if name.starts_with(REPLY_PREFIX) => Some(self.reply_addresses.contains_key(name)),
+            _ => None,
+        }
     }
 
     /// Straight to whoever waits for a reply at this address. False if nobody does.

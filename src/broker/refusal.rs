@@ -28,6 +28,10 @@ pub enum Refusal {
         "cannot obtain exclusive access to locked queue '{name}' in vhost '{vhost}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."
     )]
     Locked { name: Name, vhost: Name },
+    #[error(
+        "cannot obtain access to locked queue '{name}' in vhost '{vhost}'. basic.get operations are not supported by quorum queues with single active consumer"
+    )]
+    OneReaderOnly { name: Name, vhost: Name },
     #[error("queue '{name}' in vhost '{vhost}' in exclusive use")]
     ExclusiveUse { name: Name, vhost: Name },
     #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]
@@ -48,6 +52,8 @@ pub enum Refusal {
     InUse { kind: Kind, name: Name, vhost: Name },
     #[error("queue '{name}' in vhost '{vhost}' not empty")]
     NotEmpty { name: Name, vhost: Name },
+    #[error("no such delayed message in queue '{name}' in vhost '{vhost}'")]
+    NotDelayed { name: Name, vhost: Name },
     /// A delivery that the channel does not hold.
     #[error("unknown delivery")]
     UnknownDelivery,

@@ -80,6 +80,14 @@ impl Broker {
     ) -> Result<Reply, Refusal> {
         let (user, vhost_name) = self.whose(from)?;
         let name = &declare.name;
+        if let Some(there) = self.reply_address_lives(name) {
+            // No mailbox, but those who are about to answer ask whether somebody still waits.
+            let name = name.clone();
+            return match there {
+                true => Ok(Reply::Declared { name, ready: 0, consumers: 1 }),
+                false => Err(Refusal::NoSuchMailbox { name, vhost: vhost_name }),
+            };
+        }
         let existing = self.vhost_mut(&vhost_name)?.mailboxes.get(name).copied();
         if declare.passive {
             let missing =
@@ -102,6 +110,13 @@ impl Broker {
         }
         if name.starts_with("amq.") && !declare.generated {
             return Err(Refusal::ReservedName { kind: Kind::Mailbox, name: name.clone() });
+        }
+        let kind = declare.arguments.get("x-queue-type").and_then(Value::as_str);
+        if let Some(kind @ ("quorum" | "stream")) = kind
+            && declare.generated
+        {
+            let text = format!("Cannot declare a server-named queue for type rabbit_{kind}_queue");
+            return Err(Refusal::Precondition(text));
         }
         self.check_mailbox_limit(&vhost_name, name)?;
         if let Some(dead_letters) = dead_letter_argument(declare, &vhost_name)? {
@@ -130,7 +145,8 @@ impl Broker {
         let kind = self.vhosts.get(vhost).and_then(|it| it.definition.default_queue_type.as_ref());
         if let Some(kind) = kind
             && declare.arguments.get("x-queue-type").is_none()
-            && (kind == "classic" || (is_durable(&declare) && !declare.auto_delete))
+            && (kind == "classic"
+                || (is_durable(&declare) && !declare.auto_delete && !declare.generated))
         {
             declare.arguments.set("x-queue-type", Value::text(kind));
         }

@@ -433,7 +433,7 @@ fn quorum_mailbox_with_one_active_consumer_is_not_got_from() {
     let single = ("x-single-active-consumer", Value::Bool(true));
     house.declare_with(c, "a", &[("x-queue-type", text("quorum")), single]);
     let request = Request::Get { mailbox: "a".into(), no_ack: false };
-    assert!(matches!(house.ask(c, request), Err(Refusal::Locked { .. })));
+    assert!(matches!(house.ask(c, request), Err(Refusal::OneReaderOnly { .. })));
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn timeout_must_be_a_time() {
     consume.arguments = table(&[("x-consumer-timeout", text("soon"))]);
     assert_eq!(
         house.refused(c, Request::Consume(consume)),
-        "invalid arg 'x-consumer-timeout' for queue 'a' in vhost '/': {unacceptable_type,longstr}"
+        "invalid arg 'x-consumer-timeout' for queue 'a' in vhost '/': \"expected integer, got longstr\""
     );
 }
 

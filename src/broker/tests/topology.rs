@@ -85,14 +85,16 @@ fn flags_are_compared_before_arguments() {
 }
 
 #[rstest]
-#[case(&[("x-message-ttl", text("1"))], "x-message-ttl", "{unacceptable_type,longstr}")]
+#[case(&[("x-message-ttl", text("1"))], "x-message-ttl", "\"expected integer, got longstr\"")]
 #[case(&[("x-message-ttl", int(-1))], "x-message-ttl", "{value_negative,-1}")]
-#[case(&[("x-message-ttl", int(315_360_000_001))], "x-message-ttl", "{value_too_big,315360000001}")]
+#[case(&[("x-message-ttl", int(315_360_000_001))], "x-message-ttl", "{value_too_large,315360000001}")]
 #[case(&[("x-expires", int(0))], "x-expires", "{value_zero,0}")]
 #[case(&[("x-max-priority", int(256))], "x-max-priority", "{max_value_exceeded,256}")]
 #[case(&[("x-overflow", text("no"))], "x-overflow", "invalid_overflow")]
 #[case(&[("x-dead-letter-routing-key", text("k"))], "x-dead-letter-routing-key", "routing_key_but_no_dlx_defined")]
-#[case(&[("x-queue-type", text("pipe"))], "x-queue-type", "unsupported queue type 'pipe'")]
+#[case(&[("x-queue-type", text("pipe"))], "x-queue-type", "\"unsupported queue type 'pipe'\"")]
+#[case(&[("x-queue-mode", text("busy"))], "x-queue-mode", "\"unsupported queue mode 'busy'\"")]
+#[case(&[("x-queue-version", int(3))], "x-queue-version", "\"unsupported queue version '3'\"")]
 fn wrong_arguments_are_refused(
     #[case] arguments: &[(&str, Value)],
     #[case] argument: &str,
@@ -103,6 +105,25 @@ fn wrong_arguments_are_refused(
     let expected = format!("invalid arg '{argument}' for queue 'a' in vhost '/': {reason}");
     assert_eq!(house.refused(c, mailbox("a", arguments)), expected);
     assert!(!house.exists("a"));
+}
+
+#[test]
+fn lasting_types_want_a_name() {
+    let mut house = House::new();
+    let c = house.connect_lax();
+    let mut wanted = declare("amq.gen-1", &[("x-queue-type", text("quorum"))]);
+    wanted.generated = true;
+    assert_eq!(
+        house.refused(c, Request::DeclareMailbox(wanted.clone())),
+        "Cannot declare a server-named queue for type rabbit_quorum_queue"
+    );
+    wanted.generated = false;
+    wanted.name = "a".into();
+    wanted.exclusive = true;
+    assert_eq!(
+        house.refused(c, Request::DeclareMailbox(wanted)),
+        "invalid property 'exclusive-owner' for queue 'a' in vhost '/'"
+    );
 }
 
 #[test]

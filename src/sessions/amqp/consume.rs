@@ -8,6 +8,7 @@ use super::line::Line;
 use super::name::{REPLY_TO, name};
 use super::reply::{Fault, Ids};
 use super::unsettled::{Held, Unsettled, join_run};
+use crate::broker::routing::type_name;
 use crate::broker::{
     ChannelId, Command, Consume, ConsumerId, Delivery, Name, Outcome, QosScope, Request, Settle,
     Table,
@@ -370,8 +371,9 @@ fn priority(arguments: &Table, mailbox: &Name, line: &Line, ids: Ids) -> Result<
     };
     let number = value.as_i64().ok_or_else(|| {
         let text = format!(
-            "invalid arg 'x-priority' for queue '{mailbox}' in vhost '{}': not an integer",
-            line.vhost
+            "invalid arg 'x-priority' for queue '{mailbox}' in vhost '{}': \"expected integer, got {}\"",
+            line.vhost,
+            type_name(value)
         );
         Fault::precondition(text, ids)
     })?;

@@ -71,6 +71,7 @@ fn code(refusal: &Refusal, channel: ChannelId) -> ReplyCode {
     match refusal {
         Refusal::NoSuchMailbox { .. }
         | Refusal::NoSuchExchange { .. }
+        | Refusal::NotDelayed { .. }
         | Refusal::NoSuchBinding { .. } => ReplyCode::NOT_FOUND,
         Refusal::NoSuchVhost { .. } | Refusal::VhostDenied { .. } | Refusal::NotAllowed(_) => {
             ReplyCode::NOT_ALLOWED
@@ -87,7 +88,7 @@ fn code(refusal: &Refusal, channel: ChannelId) -> ReplyCode {
         | Refusal::SystemExchange { .. }
         | Refusal::InternalExchange { .. }
         | Refusal::AccessRefused(_) => ReplyCode::ACCESS_REFUSED,
-        Refusal::Locked { .. } => ReplyCode::RESOURCE_LOCKED,
+        Refusal::Locked { .. } | Refusal::OneReaderOnly { .. } => ReplyCode::RESOURCE_LOCKED,
         Refusal::Inequivalent { .. }
         | Refusal::InvalidArgument { .. }
         | Refusal::InUse { .. }

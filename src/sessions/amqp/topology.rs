@@ -5,12 +5,10 @@ use pillarbox_amqp::{FieldTable, Method, ReplyCode, ShortString};
 
 use super::channel::{Channel, Then};
 use super::line::Line;
-use super::name::{REPLY_TO, name};
+use super::name::name;
 use super::reply::{Fault, Ids};
 use super::value::arguments;
-use crate::broker::{
-    BindingOf, DeclareExchange, DeclareMailbox, Destination, Name, Refusal, Request,
-};
+use crate::broker::{BindingOf, DeclareExchange, DeclareMailbox, Destination, Name, Request};
 use crate::sessions::Outbox;
 
 impl Channel {
@@ -75,10 +73,6 @@ impl Channel {
                     true => line.random.name("amq.gen-"),
                     false => name(&queue, ids)?,
                 };
-                if name == REPLY_TO {
-                    self.declare_answers(name, nowait, ids, line, out)?;
-                    return Ok(None);
-                }
                 self.mailbox = Some(name.clone());
                 let arguments = arguments(fields, ids)?;
                 let declare = DeclareMailbox {
@@ -138,27 +132,6 @@ impl Channel {
             }
             _ => key.into_bytes(),
         }
-    }
-
-    /// `amq.rabbitmq.reply-to` is there as long as the channel consumes from it.
-    fn declare_answers(
-        &mut self,
-        name: Name,
-        nowait: bool,
-        ids: Ids,
-        line: &Line,
-        out: &mut Outbox,
-    ) -> Result<(), Fault> {
-        if self.reply_to.is_none() {
-            let refusal = Refusal::NoSuchMailbox { name, vhost: line.vhost.clone() };
-            return Err(Fault::refused(&refusal, self.id, ids));
-        }
-        if !nowait {
-            let queue = ShortString::truncated(&name);
-            self.say(Method::QueueDeclareOk { queue, message_count: 0, consumer_count: 1 }, out);
-        }
-        self.mailbox = Some(name);
-        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ pub(super) fn code(refusal: &Refusal) -> Code {
         | Refusal::NoSuchBinding { .. }
         | Refusal::NoSuchVhost { .. }
         | Refusal::UnknownDelivery
+        | Refusal::NotDelayed { .. }
         | Refusal::DeliveryTimeout { .. } => Code::NotFound,
         Refusal::VhostDenied { .. }
         | Refusal::Forbidden { .. }
@@ -21,9 +22,10 @@ pub(super) fn code(refusal: &Refusal) -> Code {
         | Refusal::SystemExchange { .. }
         | Refusal::InternalExchange { .. }
         | Refusal::ReservedName { .. } => Code::Forbidden,
-        Refusal::Locked { .. } | Refusal::ExclusiveUse { .. } | Refusal::InUse { .. } => {
-            Code::InUse
-        }
+        Refusal::Locked { .. }
+        | Refusal::OneReaderOnly { .. }
+        | Refusal::ExclusiveUse { .. }
+        | Refusal::InUse { .. } => Code::InUse,
         Refusal::Inequivalent { .. } | Refusal::NotEmpty { .. } | Refusal::Precondition(_) => {
             Code::Precondition
         }

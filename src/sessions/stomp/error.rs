@@ -139,13 +139,16 @@ fn amqp_names(refusal: &Refusal) -> (&'static str, &'static str) {
         | Refusal::SystemExchange { .. }
         | Refusal::InternalExchange { .. }
         | Refusal::AccessRefused(_) => ("access_refused", "ACCESS_REFUSED"),
-        Refusal::Locked { .. } => ("resource_locked", "RESOURCE_LOCKED"),
+        Refusal::Locked { .. } | Refusal::OneReaderOnly { .. } => {
+            ("resource_locked", "RESOURCE_LOCKED")
+        }
         Refusal::Inequivalent { .. }
         | Refusal::InvalidArgument { .. }
         | Refusal::UnknownExchangeKind(_)
         | Refusal::InUse { .. }
         | Refusal::NotEmpty { .. }
         | Refusal::UnknownDelivery
+        | Refusal::NotDelayed { .. }
         | Refusal::DeliveryTimeout { .. }
         | Refusal::Precondition(_) => ("precondition_failed", "PRECONDITION_FAILED"),
         Refusal::NotImplemented(_) => ("not_implemented", "NOT_IMPLEMENTED"),
