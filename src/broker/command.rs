@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::definition::{Definition, DefinitionKey, Destination};
 use super::message::Message;
-use super::name::Name;
+use super::name::{Name, Time};
 use super::selection::Selection;
 use super::value::Table;
 
@@ -197,6 +197,8 @@ pub enum Request {
         limit: u32,
         scope: QosScope,
     },
+    /// Another time for a message that waits for its own, or none at all. `Reply::Done`.
+    Retime(Retime),
     /// All unsettled deliveries of the channel return to their places.
     Recover,
     /// Publishes and settlements that become durable together.
@@ -268,6 +270,16 @@ pub struct Consume {
     pub selection: Option<Selection>,
     /// Of a stream only with a prefetch and acknowledgements, as AMQP's clients expect.
     pub bounded: bool,
+}
+
+/// A message that waits, and what becomes of it. One that an exchange delays waits in that exchange's own mailbox.
+#[derive(Clone, Debug)]
+pub struct Retime {
+    pub mailbox: Name,
+    pub due: Time,
+    pub seq: Seq,
+    /// Its new time, of which the past means at once; `None` takes the message away.
+    pub to: Option<Time>,
 }
 
 /// What the store found for a fetch, in order of position.

@@ -1,6 +1,7 @@
 //! Messages of a mailbox that nobody sees until they are due.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use super::Epoch;
 use super::command::Seq;
@@ -20,14 +21,15 @@ pub(super) struct Delayed {
 #[derive(Debug)]
 pub(super) enum Waiting {
     Hot(Box<Entry>),
-    /// Only the store holds it. Whether it was delivered before.
+    /// Only the store holds it.
     Cold {
+        /// It was delivered before.
         seen: bool,
+        attempts: u32,
     },
 }
 
 impl Delayed {
-    #[cfg(test)]
     pub(super) fn len(&self) -> u64 {
         self.entries.len() as u64
     }
@@ -44,8 +46,27 @@ impl Delayed {
     }
 
     /// At start: the store has it.
-    pub(super) fn add_cold(&mut self, due: Time, seq: Seq, seen: bool) {
-        self.entries.insert((due, seq), Waiting::Cold { seen });
+    pub(super) fn add_cold(&mut self, due: Time, seq: Seq, seen: bool, attempts: u32) {
+        self.entries.insert((due, seq), Waiting::Cold { seen, attempts });
+    }
+
+    /// From after this place on.
+    pub(super) fn after(&self, at: (Time, Seq)) -> impl Iterator<Item = ((Time, Seq), &Waiting)> {
+        let rest = self.entries.range((Bound::Excluded(at), Bound::Unbounded));
+        rest.map(|(at, waiting)| (*at, waiting))
+    }
+
+    pub(super) fn take(&mut self, at: (Time, Seq)) -> Option<Waiting> {
+        let waiting = self.entries.remove(&at)?;
+        self.forget(&waiting);
+        Some(waiting)
+    }
+
+    fn forget(&mut self, waiting: &Waiting) {
+        if let Waiting::Hot(entry) = waiting {
+            self.hot -= 1;
+            self.hot_bytes -= entry.message.size() as u64;
+        }
     }
 
     pub(super) fn next_due(&self) -> Option<Time> {
@@ -58,10 +79,7 @@ impl Delayed {
             return None;
         }
         let ((_, seq), waiting) = first.remove_entry();
-        if let Waiting::Hot(entry) = &waiting {
-            self.hot -= 1;
-            self.hot_bytes -= entry.message.size() as u64;
-        }
+        self.forget(&waiting);
         Some((seq, waiting))
     }
 
@@ -78,7 +96,8 @@ impl Delayed {
                 freed += entry.message.size() as u64;
                 self.hot -= 1;
                 self.hot_bytes -= entry.message.size() as u64;
-                *waiting = Waiting::Cold { seen: entry.rest.redelivered };
+                let (seen, attempts) = (entry.rest.redelivered, entry.rest.attempts);
+                *waiting = Waiting::Cold { seen, attempts };
             }
             self.cooling.pop_front();
         }

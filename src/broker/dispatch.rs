@@ -199,7 +199,7 @@ impl Mailbox {
                     *turn.memory -= entry.message.size() as u64;
                     self.come_due(*entry, turn);
                 }
-                Waiting::Cold { seen } => self.recalls.add(seq, Recall::Due { seen }),
+                Waiting::Cold { seen, .. } => self.recalls.add(seq, Recall::Due { seen }),
             }
         }
     }

@@ -1,12 +1,14 @@
 //! Read-only snapshots for people and tools: a bounded slice at a time, in order of name or number.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::browse::MessageViews;
-use super::command::{ChannelId, ConnectionId};
+use super::command::{ChannelId, ConnectionId, Seq};
 use super::definition::PolicyDefinition;
 use super::event::Reply;
 use super::mailbox::Mailbox;
+use super::message::Message;
 use super::name::{Name, Time};
 use super::refusal::Refusal;
 use super::value::Table;
@@ -27,6 +29,8 @@ pub enum Inspect {
     Connections { after: Option<ConnectionId>, count: usize },
     /// Policies of a virtual host: those of users in order of name, then those of operators; after one, at most so many.
     Policies { vhost: Name, after: Option<(bool, Name)>, count: usize },
+    /// Messages of a mailbox that wait for their time, the next first; after one, at most so many.
+    Delayed { vhost: Name, mailbox: Name, after: Option<(Time, Seq)>, count: usize },
 }
 
 #[derive(Clone, Debug)]
@@ -36,6 +40,7 @@ pub enum Inspection {
     Messages(MessageViews),
     Connections(Vec<ConnectionView>),
     Policies(Vec<PolicyDefinition>),
+    Delayed(Vec<DelayedView>),
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +51,8 @@ pub struct MailboxView {
     /// Sum of the ready bodies.
     pub ready_bytes: u64,
     pub unsettled: u64,
+    /// Waiting for their time.
+    pub delayed: u64,
     pub consumers: u32,
     pub durable: bool,
     pub auto_delete: bool,
@@ -56,6 +63,14 @@ pub struct MailboxView {
     /// When the oldest ready message came.
     pub oldest: Option<Time>,
     pub counts: Counts,
+}
+
+#[derive(Clone, Debug)]
+pub struct DelayedView {
+    pub due: Time,
+    pub seq: Seq,
+    /// `None` where only the store holds it.
+    pub message: Option<Arc<Message>>,
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +117,10 @@ impl Broker {
             Inspect::Connections { after, count } => {
                 self.check_sight(from, None)?;
                 Inspection::Connections(self.connection_views(*after, *count))
+            }
+            Inspect::Delayed { vhost, mailbox, after, count } => {
+                self.check_sight(from, Some(vhost))?;
+                Inspection::Delayed(self.delayed_views(vhost, mailbox, *after, *count)?)
             }
             Inspect::Policies { vhost, after, count } => {
                 self.check_sight(from, Some(vhost))?;
@@ -191,6 +210,7 @@ fn view(mailbox: &Mailbox) -> MailboxView {
         ready: mailbox.ready,
         ready_bytes: mailbox.ready_bytes,
         unsettled: mailbox.unsettled(),
+        delayed: mailbox.delayed.len(),
         consumers: mailbox.consumers.len() as u32,
         durable: mailbox.durable(),
         auto_delete: mailbox.definition.auto_delete,

@@ -329,7 +329,7 @@ impl Mailbox {
     }
 
     /// Nobody sees it until it is due.
-    fn hide(&mut self, entry: Entry, turn: &mut Turn<'_>) {
+    pub(super) fn hide(&mut self, entry: Entry, turn: &mut Turn<'_>) {
         let (hot, bytes) = (turn.settings.hot_messages, turn.settings.hot_bytes as u64);
         self.delayed.add(entry, hot, bytes);
     }

@@ -36,6 +36,7 @@ mod policy;
 mod publish;
 mod refusal;
 pub mod routing;
+mod schedule;
 mod selection;
 pub mod selector;
 mod settings;
@@ -286,6 +287,7 @@ impl Broker {
                 self.qos(from, channel, limit, scope);
                 Ok(Reply::Done)
             }
+            Request::Retime(retime) => self.retime(from, &retime, now, out),
             Request::Recover => {
                 self.return_leases(from, &[channel], Outcome::Released, now, out);
                 Ok(Reply::Done)

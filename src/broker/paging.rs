@@ -77,7 +77,8 @@ impl Mailbox {
         for run in found.messages {
             self.counts.recovered += u64::from(run.count);
             if run.rest.deliver_at > Time::ZERO {
-                self.delayed.add_cold(run.rest.deliver_at, run.first, run.rest.redelivered);
+                let (seen, attempts) = (run.rest.redelivered, run.rest.attempts);
+                self.delayed.add_cold(run.rest.deliver_at, run.first, seen, attempts);
                 continue;
             }
             let lane = self.lane_of(run.rest.lane);

@@ -3,6 +3,7 @@
 mod bench;
 mod broker;
 mod check;
+mod delayed;
 mod mailbox;
 mod policy;
 mod pull;
@@ -58,6 +59,7 @@ enum Verb {
     Serve(Box<serve::Serve>),
     Check(check::Check),
     Mailbox(Box<To<mailbox::MailboxVerb>>),
+    Delayed(Box<To<delayed::DelayedVerb>>),
     Push(Box<To<push::Push>>),
     Pull(Box<To<pull::Pull>>),
     Exchange(Box<To<topology::ExchangeVerb>>),
@@ -85,6 +87,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Serve(serve) => serve.run(),
         Verb::Check(check) => check.run(),
         Verb::Mailbox(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Delayed(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Push(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Pull(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Exchange(it) => it.broker.run(it.verb.run(&it.broker)),

@@ -119,6 +119,20 @@ impl Client {
         counted(self.line.ask(|id, out| wire::encode_purge(id, name, out))?.done().await?.0)
     }
 
+    /// Another time for a message that waits, as `List::Delayed` shows it: its `due_ms` and `position`.
+    /// The past means at once, `None` takes the message away. Milliseconds since the Unix epoch.
+    pub async fn retime(
+        &self,
+        mailbox: &str,
+        due_ms: u64,
+        position: u64,
+        to_ms: Option<u64>,
+    ) -> Result<(), Error> {
+        let to_ms = to_ms.unwrap_or(wire::Retime::CANCEL);
+        let retime = wire::Retime { mailbox, due_ms, seq: position, to_ms };
+        self.line.ask(|id, out| retime.encode(id, out))?.done().await.map(drop)
+    }
+
     pub async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), Error> {
         let arguments = table::encode(&exchange.arguments);
         let declare = wire::DeclareExchange {

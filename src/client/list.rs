@@ -24,6 +24,8 @@ pub enum List {
     Permissions,
     Vhosts,
     Policies,
+    /// Messages of a mailbox that wait for their time, the next first.
+    Delayed,
     /// Of one mailbox, not taken out of it.
     Messages,
 }
@@ -50,6 +52,7 @@ impl List {
             Self::Permissions => wire::List::PERMISSIONS,
             Self::Vhosts => wire::List::VHOSTS,
             Self::Policies => wire::List::POLICIES,
+            Self::Delayed => wire::List::DELAYED,
             Self::Messages => wire::List::MESSAGES,
         }
     }

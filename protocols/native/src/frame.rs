@@ -53,6 +53,7 @@ kinds! {
     DeleteExchange = 0x24,
     Bind = 0x25,
     Unbind = 0x26,
+    Retime = 0x27,
     List = 0x30,
     Define = 0x31,
     Undefine = 0x32,

@@ -28,7 +28,7 @@ pub use push::{NewMessage, Push, PushBatch, PushedRef, Will};
 pub use reader::Malformed;
 pub use request::{
     Bind, DeclareExchange, DeclareMailbox, Define, DeleteExchange, DeleteMailbox, List, Login,
-    Pull, Request, Subscribe, Undefine, Unsubscribe, encode_credit, encode_purge,
+    Pull, Request, Retime, Subscribe, Undefine, Unsubscribe, encode_credit, encode_purge,
 };
 pub use settle::{Outcome, RUN_SIZE, Run, Settle};
 pub use writer::{FrameWriter, put_short, put_table, write_empty, write_frame};

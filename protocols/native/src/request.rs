@@ -28,6 +28,7 @@ pub enum Request<'a> {
     DeleteExchange(DeleteExchange<'a>),
     Bind(Bind<'a>),
     Unbind(Bind<'a>),
+    Retime(Retime<'a>),
     List(List<'a>),
     Define(Define<'a>),
     Undefine(Undefine<'a>),
@@ -66,6 +67,12 @@ impl<'a> Request<'a> {
             }),
             Kind::Bind => Self::Bind(Bind::read(frame.flags, r)?),
             Kind::Unbind => Self::Unbind(Bind::read(frame.flags, r)?),
+            Kind::Retime => Self::Retime(Retime {
+                mailbox: r.name()?,
+                due_ms: r.u64()?,
+                seq: r.u64()?,
+                to_ms: r.u64()?,
+            }),
             Kind::List => Self::List(List {
                 what: r.u8()?,
                 vhost: r.name()?,
@@ -410,6 +417,8 @@ impl List<'_> {
     pub const VHOSTS: u8 = 8;
     /// Of users and of operators.
     pub const POLICIES: u8 = 9;
+    /// Messages of the mailbox `name` that wait for their time.
+    pub const DELAYED: u8 = 11;
     pub const MESSAGES: u8 = 20;
 
     pub fn encode(&self, id: u32, out: &mut BytesMut) {
@@ -419,6 +428,29 @@ impl List<'_> {
             put_short(self.name.as_bytes(), out);
             put_short(self.after, out);
             out.put_u32_le(self.count);
+        });
+    }
+}
+
+/// Another time for a message that waits for its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retime<'a> {
+    pub mailbox: &'a str,
+    pub due_ms: u64,
+    pub seq: u64,
+    /// Milliseconds since the Unix epoch, the past for at once; `CANCEL` takes the message away.
+    pub to_ms: u64,
+}
+
+impl Retime<'_> {
+    pub const CANCEL: u64 = u64::MAX;
+
+    pub fn encode(&self, id: u32, out: &mut BytesMut) {
+        write_frame(Kind::Retime, 0, id, out, |out| {
+            put_short(self.mailbox.as_bytes(), out);
+            out.put_u64_le(self.due_ms);
+            out.put_u64_le(self.seq);
+            out.put_u64_le(self.to_ms);
         });
     }
 }

@@ -13,6 +13,7 @@ mod publishing;
 mod random;
 mod recovery;
 mod request;
+mod schedule;
 mod selecting;
 mod streams;
 mod timeout;

@@ -164,7 +164,8 @@ fn age_and_length_reach_what_was_passed_over() {
 
 #[test]
 fn one_turn_looks_at_a_bounded_number_of_messages() {
-    let mut house = House::new();
+    let settings = Settings { consumer_timeout_ms: None, ..Settings::default() };
+    let mut house = House::with(settings);
     let c = house.connect();
     house.declare(c, "a");
     for number in 0..10_000 {

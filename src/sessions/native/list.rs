@@ -7,8 +7,12 @@ use super::answer::Pending;
 use super::open::Open;
 use super::{MAIN, table};
 use crate::broker::browse::MessageView;
-use crate::broker::inspect::{ConnectionView, ConsumerView, Inspect, Inspection, MailboxView};
-use crate::broker::{ConnectionId, NEUTRAL, Name, PolicyDefinition, Request, Table, Value};
+use crate::broker::inspect::{
+    ConnectionView, ConsumerView, DelayedView, Inspect, Inspection, MailboxView,
+};
+use crate::broker::{
+    ConnectionId, NEUTRAL, Name, PolicyDefinition, Request, Seq, Table, Time, Value,
+};
 use crate::sessions::Outbox;
 
 impl Open {
@@ -30,6 +34,13 @@ impl Open {
             wire::List::CONNECTIONS => {
                 Inspect::Connections { after: after.parse().ok().map(ConnectionId), count }
             }
+            wire::List::DELAYED => {
+                let place = |text: &str| {
+                    let (due, seq) = text.split_once('-')?;
+                    Some((Time(due.parse().ok()?), Seq(seq.parse().ok()?)))
+                };
+                Inspect::Delayed { vhost, mailbox: list.name.into(), after: place(&after), count }
+            }
             wire::List::POLICIES => {
                 let after = after.split_once(' ').map(|(of, name)| (of == OPERATOR, name.into()));
                 Inspect::Policies { vhost, after, count }
@@ -50,6 +61,7 @@ pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox)
         Inspection::Consumers(views) => (views.into_iter().map(consumer).collect(), true),
         Inspection::Messages(views) => (views.messages.into_iter().map(message).collect(), true),
         Inspection::Connections(views) => (views.into_iter().map(connection).collect(), false),
+        Inspection::Delayed(views) => (views.into_iter().map(delayed).collect(), false),
         Inspection::Policies(found) => (found.into_iter().map(policy).collect(), false),
     };
     let flags = if rows.len() == count && !whole { FLAG_MORE } else { 0 };
@@ -69,6 +81,7 @@ fn mailbox(view: MailboxView) -> Table {
     row.number("ready", view.ready);
     row.number("ready_bytes", view.ready_bytes);
     row.number("unsettled", view.unsettled);
+    row.number("delayed", view.delayed);
     row.number("consumers", view.consumers.into());
     row.flag("durable", view.durable);
     row.flag("auto_delete", view.auto_delete);
@@ -144,6 +157,19 @@ fn connection(view: ConnectionView) -> Table {
     row.number("channels", view.channels.into());
     row.number("consumers", view.consumers.into());
     row.number("unsettled", view.unsettled);
+    row.0
+}
+
+fn delayed(view: DelayedView) -> Table {
+    let mut row = Row::default();
+    row.text("cursor", &format!("{}-{}", view.due.0, view.seq.0));
+    row.number("due_ms", view.due.0);
+    row.number("position", view.seq.0);
+    if let Some(message) = view.message {
+        row.text("exchange", message.exchange());
+        row.text("key", &String::from_utf8_lossy(message.key()));
+        row.number("bytes", message.body().len() as u64);
+    }
     row.0
 }
 

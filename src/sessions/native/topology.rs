@@ -7,7 +7,8 @@ use super::answer::Pending;
 use super::open::Open;
 use super::{MAIN, table};
 use crate::broker::{
-    BindingOf, DeclareExchange, DeclareMailbox, Destination, Name, Request, Table,
+    BindingOf, DeclareExchange, DeclareMailbox, Destination, Name, Request, Retime, Seq, Table,
+    Time,
 };
 use crate::sessions::Outbox;
 
@@ -96,6 +97,16 @@ impl Open {
         self.ask(MAIN, guard, Pending::Guard, out);
         let request = Request::DeleteExchange { name, if_unused };
         self.ask(MAIN, request, Pending::Guarded { id, refusal: None }, out);
+    }
+
+    pub(super) fn retime(&mut self, id: u32, retime: &wire::Retime<'_>, out: &mut Outbox) {
+        let retime = Retime {
+            mailbox: retime.mailbox.into(),
+            due: Time(retime.due_ms),
+            seq: Seq(retime.seq),
+            to: (retime.to_ms != wire::Retime::CANCEL).then_some(Time(retime.to_ms)),
+        };
+        self.ask(MAIN, Request::Retime(retime), Pending::Done(id), out);
     }
 
     pub(super) fn bind(&mut self, id: u32, bind: &wire::Bind<'_>, add: bool, out: &mut Outbox) {

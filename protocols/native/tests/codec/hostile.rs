@@ -53,6 +53,9 @@ fn samples() -> Vec<Vec<u8>> {
     add(&|out| {
         List { what: 1, vhost: "/", name: "", after: b"a", count: 10 }.encode(2, out);
     });
+    add(&|out| {
+        Retime { mailbox: "jobs", due_ms: 5, seq: 7, to_ms: 9 }.encode(2, out);
+    });
     samples
 }
 
