@@ -34,7 +34,7 @@ impl Local {
         let (near, far) = tokio::io::duplex(BUFFER_SIZE);
         let door = self.door.clone();
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let ends = Ends { peer: here, local: here };
+        let ends = Ends { peer: here, local: here, secured: None };
         door.tasks.clone().spawn(async move {
             let Ok(permit) = door.permits.clone().acquire_owned().await else { return };
             let conversation = door.converse(far, ends, "local", |facts, sessions| {
