@@ -158,3 +158,45 @@ async fn policies_are_set_listed_and_cleared() {
     let rows = client.list(List::Mailboxes, "").await.unwrap();
     assert_eq!(rows[0].get("policy"), Some(&Value::text("short")));
 }
+
+#[tokio::test]
+async fn limits_are_set_listed_and_cleared() {
+    let (_server, client) = broker().await;
+    let set = |of: &str, name: &str, limit: &str, value: i64| {
+        let texts = [("of", of), ("name", name), ("limit", limit)];
+        let mut fields: Table =
+            texts.map(|(field, text)| (field.into(), Value::text(text))).into_iter().collect();
+        fields.set("value", Value::I64(value));
+        fields
+    };
+    client.define(Defined::Limit, &set("user", "guest", "max-channels", 9)).await.unwrap();
+    client.define(Defined::Limit, &set("vhost", "/", "max-queues", 1)).await.unwrap();
+    let rows = client.list(List::Limits, "").await.unwrap();
+    let row = |row: &Table| {
+        let text =
+            |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let value = row.get("value").and_then(Value::as_i64);
+        (text("of"), text("name"), text("limit"), value)
+    };
+    let expected = |of: &str, name: &str, limit: &str, value| {
+        (of.to_owned(), name.to_owned(), limit.to_owned(), Some(value))
+    };
+    let found: Vec<_> = rows.iter().map(row).collect();
+    assert_eq!(
+        found,
+        [expected("user", "guest", "max-channels", 9), expected("vhost", "/", "max-queues", 1)]
+    );
+    client.declare(&Mailbox::durable("a")).await.unwrap();
+    let full = client.declare(&Mailbox::durable("b")).await.unwrap_err();
+    assert_eq!(full.code(), Some(Code::Precondition));
+    client.undefine(Defined::Limit, &["vhost", "/", "max-queues"]).await.unwrap();
+    client.declare(&Mailbox::durable("b")).await.unwrap();
+    for (fields, text) in [
+        (set("host", "/", "max-queues", 1), "'host' is neither user nor vhost"),
+        (set("user", "guest", "max-fun", 1), "there is no limit 'max-fun'"),
+        (set("user", "guest", "max-channels", -1), "the number 'value' is missing"),
+    ] {
+        let wrong = client.define(Defined::Limit, &fields).await.unwrap_err();
+        assert!(wrong.to_string().contains(text), "{wrong}");
+    }
+}

@@ -26,44 +26,31 @@ impl Broker {
         from: ConnectionId,
         open: Open,
     ) -> Result<Reply, Refusal> {
+        self.check_room(&open)?;
         let (vhost_name, user) = (open.vhost.clone(), open.user.clone());
-        let denied = |reason: String| Refusal::VhostDenied {
-            vhost: vhost_name.clone(),
-            user: user.clone(),
-            reason,
-        };
-        let Some(vhost) = self.vhosts.get_mut(&vhost_name) else {
-            return Err(Refusal::NoSuchVhost { vhost: vhost_name });
-        };
         if !self.access.may_enter(&user, &vhost_name) {
-            return Err(denied(String::new()));
-        }
-        if let Some(most) = vhost.definition.max_connections
-            && vhost.connections >= most
-        {
-            return Err(denied(format!(": connection limit ({most}) is reached")));
+            let reason = String::new();
+            return Err(Refusal::VhostDenied { vhost: vhost_name, user, reason });
         }
         if self.connections.get(&from).is_some_and(|it| it.open.is_some()) {
             return Err(Refusal::NotAllowed("the connection has opened a virtual host".into()));
         }
-        if let Some(most) = self.access.user(&user).and_then(|user| user.max_connections) {
-            let open = self.connections.values().filter_map(|it| it.open.as_ref());
-            if open.filter(|open| open.user == user).count() as u64 >= most {
-                let text = format!(
-                    "connection refused for user '{user}': user connection limit ({most}) is reached"
-                );
-                return Err(Refusal::NotAllowed(text));
-            }
-        }
-        vhost.connections += 1;
+        let channel_quota = self.has_channel_quota(&user);
+        self.vhost_mut(&vhost_name)?.connections += 1;
         self.totals.connections_opened += 1;
         self.connections.entry(from).or_default().open = Some(Box::new(open));
-        Ok(Reply::Done)
+        Ok(Reply::Opened { channel_quota })
     }
 
-    pub(super) fn check_access(&self, from: ConnectionId) -> Result<Reply, Refusal> {
+    pub(super) fn check_access(
+        &mut self,
+        from: ConnectionId,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
         let (user, vhost) = self.whose(from)?;
         if self.access.may_enter(&user, &vhost) {
+            self.end_forbidden(|id, _| id == from, now, out);
             Ok(Reply::Done)
         } else {
             Err(Refusal::VhostDenied { vhost, user, reason: String::new() })
@@ -99,18 +86,6 @@ impl Broker {
         }
     }
 
-    fn check_administrator(&self, from: ConnectionId) -> Result<(), Refusal> {
-        if from == SERVER {
-            return Ok(());
-        }
-        let (user, _) = self.whose(from)?;
-        if self.access.is_administrator(&user) {
-            Ok(())
-        } else {
-            Err(Refusal::NotAdministrator(format!("user '{user}' is not an administrator")))
-        }
-    }
-
     /// Who makes policies for users need not administer anything else.
     fn check_policy_maker(
         &self,
@@ -128,7 +103,7 @@ impl Broker {
     pub(super) fn define(
         &mut self,
         from: ConnectionId,
-        definition: Definition,
+        mut definition: Definition,
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
@@ -139,11 +114,12 @@ impl Broker {
             }
             _ => self.check_administrator(from)?,
         }
+        self.keep_quotas(&mut definition);
         self.put(definition, now, out)?;
         Ok(Reply::Done)
     }
 
-    fn put(
+    pub(super) fn put(
         &mut self,
         definition: Definition,
         now: Time,
@@ -160,6 +136,7 @@ impl Broker {
             Definition::User(it) => self.access.define_user(it.clone()),
             Definition::Permission(it) => {
                 self.access.define_permission(it.clone()).map_err(Refusal::Precondition)?;
+                self.end_forbidden(|_, open| open.user == it.user, now, out);
             }
             Definition::TopicPermission(it) => {
                 self.access.define_topic_permission(it.clone()).map_err(Refusal::Precondition)?;
@@ -277,6 +254,7 @@ impl Broker {
             }
             DefinitionKind::Permission => {
                 self.access.undefine_permission(&part(1), &part(0));
+                self.end_forbidden(|_, open| open.user == part(1), now, out);
             }
             DefinitionKind::TopicPermission => {
                 let exchange = part(2);

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::definition::{Definition, DefinitionKey, Destination};
 use super::message::Message;
 use super::name::{Name, Time};
+use super::quota::{Holder, Quota};
 use super::selection::Selection;
 use super::value::Table;
 
@@ -51,7 +52,7 @@ pub struct Ticket(pub u64);
 
 #[derive(Debug)]
 pub enum Command {
-    /// The user proved who they are and wants a virtual host. Answered by `Reply::Done` on channel 0.
+    /// The user proved who they are and wants a virtual host. Answered by `Reply::Opened` on channel 0.
     Open(Box<Open>, Ticket),
     /// The connection is gone or going: leases return, exclusive mailboxes go.
     /// Answered by `Event::Closed` where a ticket asks for it.
@@ -205,11 +206,19 @@ pub enum Request {
     Commit(Vec<Command>),
     /// What is known of a user, so that a password can be checked outside. Before `Open`. `Reply::Credential`.
     Credential(Name),
-    /// May the connection's user still be here? After a credential was renewed.
+    /// A channel of a user who may not have any number of them.
+    OpenChannel,
+    /// May the connection's user still be here, and its consumers? After a credential was renewed.
     CheckAccess,
     /// Create or change; needs an administrator unless the origin is the server itself.
     Define(Definition),
     Undefine(DefinitionKey),
+    /// `None` takes the number away. Needs an administrator.
+    SetQuota {
+        holder: Holder,
+        quota: Quota,
+        most: Option<u64>,
+    },
     /// Read-only views, a bounded slice at a time.
     Inspect(super::inspect::Inspect),
 }

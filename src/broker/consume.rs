@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::command::{
-    ChannelId, Command, ConnectionId, Consume, ConsumerId, MailboxId, Outcome, QosScope, Run, Seq,
-    Settle,
+    ChannelId, Command, ConnectionId, Consume, ConsumerId, MailboxId, Open, Outcome, QosScope, Run,
+    Seq, Settle,
 };
 use super::consumer::Consumer;
 use super::event::{Cause, Effect, Event, Reply};
@@ -128,6 +128,32 @@ impl Broker {
             self.delete_mailbox_now(id, now, out);
         } else {
             self.dirty.push(id);
+        }
+    }
+
+    /// Consumers that may not read their mailboxes any longer are ended. What they hold stays theirs to settle.
+    pub(super) fn end_forbidden(
+        &mut self,
+        concerns: impl Fn(ConnectionId, &Open) -> bool,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut forbidden = Vec::new();
+        for (id, connection) in &self.connections {
+            let open = connection.open.as_ref().filter(|open| concerns(*id, open));
+            let Some(Open { user, vhost, .. }) = open.map(|it| &**it) else { continue };
+            for (channel, party) in &connection.channels {
+                forbidden.extend(party.consumers.iter().filter_map(|(consumer, at)| {
+                    let name = &self.mailboxes.get(at)?.name;
+                    let read = self.access.check(user, vhost, Action::Read, Kind::Mailbox, name);
+                    read.is_err().then_some((*id, *channel, *consumer, *at))
+                }));
+            }
+        }
+        for (id, channel, consumer, at) in forbidden {
+            self.channel_mut(id, channel).consumers.remove(&consumer);
+            self.lose_consumer(id, consumer, at, now, out);
+            out.push(Effect::Notify(id, Event::Cancelled { channel, consumer }));
         }
     }
 

@@ -10,6 +10,7 @@ use super::event::Reply;
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::name::{Name, Time};
+use super::quota::Limited;
 use super::refusal::Refusal;
 use super::value::Table;
 use super::{Broker, Counts, SERVER};
@@ -31,6 +32,8 @@ pub enum Inspect {
     Policies { vhost: Name, after: Option<(bool, Name)>, count: usize },
     /// Messages of a mailbox that wait for their time, the next first; after one, at most so many.
     Delayed { vhost: Name, mailbox: Name, after: Option<(Time, Seq)>, count: usize },
+    /// Limits of users and virtual hosts that are set, after so many, at most so many.
+    Quotas { after: usize, count: usize },
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +44,7 @@ pub enum Inspection {
     Connections(Vec<ConnectionView>),
     Policies(Vec<PolicyDefinition>),
     Delayed(Vec<DelayedView>),
+    Quotas(Vec<Limited>),
 }
 
 #[derive(Clone, Debug)]
@@ -129,6 +133,11 @@ impl Broker {
                 let place = |it: &PolicyDefinition| (it.operator, it.name.clone());
                 let rest = found.filter(|it| after.as_ref().is_none_or(|after| place(it) > *after));
                 Inspection::Policies(rest.take((*count).min(SLICE_MAX)).cloned().collect())
+            }
+            Inspect::Quotas { after, count } => {
+                self.check_administrator(from)?;
+                let rest = self.limited().into_iter().skip(*after);
+                Inspection::Quotas(rest.take((*count).min(SLICE_MAX)).collect())
             }
         };
         Ok(Reply::Inspection(Box::new(inspection)))

@@ -34,6 +34,7 @@ mod neutral;
 mod paging;
 mod policy;
 mod publish;
+mod quota;
 mod refusal;
 pub mod routing;
 mod schedule;
@@ -60,6 +61,7 @@ pub use mailbox::Counts;
 pub use message::*;
 pub use name::{Name, Time};
 pub use neutral::NEUTRAL;
+pub use quota::{Holder, Limited, Quota};
 pub use refusal::{Action, Kind, Refusal};
 pub use selection::Selection;
 #[cfg(feature = "planted")]
@@ -297,9 +299,13 @@ impl Broker {
                 let credential = self.access.credential(&user).cloned().map(Box::new);
                 Ok(Reply::Credential(credential))
             }
-            Request::CheckAccess => self.check_access(from),
+            Request::OpenChannel => self.open_channel(from, channel),
+            Request::CheckAccess => self.check_access(from, now, out),
             Request::Define(definition) => self.define(from, definition, now, out),
             Request::Undefine(key) => self.undefine(from, &key, now, out),
+            Request::SetQuota { holder, quota, most } => {
+                self.set_quota(from, &holder, quota, most, now, out)
+            }
             Request::Inspect(inspect) => self.inspect(from, &inspect),
         };
         if result.is_err() {

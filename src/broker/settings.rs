@@ -12,6 +12,8 @@ pub struct Settings {
     pub hot_bytes: usize,
     /// Messages in memory beyond this many bytes are spilled to the store, also transient ones.
     pub memory_max: u64,
+    /// Open connections; further ones are refused.
+    pub connections_max: Option<u64>,
     /// Failed attempts before a message is dead-lettered, for mailboxes of type quorum.
     pub delivery_limit: u32,
     /// A delivery that is not settled for so long goes back, and its consumer ends. `None` for never.
@@ -40,6 +42,7 @@ impl Default for Settings {
             hot_messages: 1024,
             hot_bytes: 1 << 20,
             memory_max: 1 << 30,
+            connections_max: None,
             delivery_limit: 20,
             consumer_timeout_ms: Some(1_800_000),
             #[cfg(feature = "planted")]

@@ -4,6 +4,7 @@ mod bench;
 mod broker;
 mod check;
 mod delayed;
+mod limit;
 mod mailbox;
 mod policy;
 mod pull;
@@ -71,6 +72,7 @@ enum Verb {
     Connection(Box<To<watch::ConnectionVerb>>),
     User(Box<To<user::UserVerb>>),
     Permission(Box<To<user::PermissionVerb>>),
+    Limit(Box<To<limit::LimitVerb>>),
     Policy(Box<To<policy::PolicyVerb>>),
     Bench(Box<To<bench::Bench>>),
     /// Print a script that completes commands in a shell
@@ -97,6 +99,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Connection(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::User(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Permission(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Limit(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Policy(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Bench(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Completions { shell } => {

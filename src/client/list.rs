@@ -28,6 +28,7 @@ pub enum List {
     Delayed,
     /// Of one mailbox, not taken out of it.
     Messages,
+    Limits,
 }
 
 /// What administrators define.
@@ -38,6 +39,8 @@ pub enum Defined {
     Vhost,
     Policy,
     OperatorPolicy,
+    /// Of a user or a virtual host.
+    Limit,
 }
 
 impl List {
@@ -54,6 +57,7 @@ impl List {
             Self::Policies => wire::List::POLICIES,
             Self::Delayed => wire::List::DELAYED,
             Self::Messages => wire::List::MESSAGES,
+            Self::Limits => wire::List::LIMITS,
         }
     }
 }
@@ -66,6 +70,7 @@ impl Defined {
             Self::Vhost => wire::Define::VHOST,
             Self::Policy => wire::Define::POLICY,
             Self::OperatorPolicy => wire::Define::OPERATOR_POLICY,
+            Self::Limit => wire::Define::LIMIT,
         }
     }
 }

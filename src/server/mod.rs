@@ -318,6 +318,10 @@ fn broker_settings(config: &Config) -> Result<Settings, StartError> {
         window_deliveries: config.limits.window_deliveries,
         memory_max: config.memory.messages_max.0,
         consumer_timeout_ms: Some(config.limits.consumer_timeout.millis()),
+        connections_max: match config.limits.logins_max {
+            0 => None,
+            most => Some(most.into()),
+        },
         #[cfg(feature = "planted")]
         plant: planted()?,
         ..Settings::default()

@@ -159,7 +159,7 @@ impl House {
         }
     }
 
-    fn apply(&mut self, id: u64, command: Command) {
+    pub(crate) fn apply(&mut self, id: u64, command: Command) {
         let mut effects = Vec::new();
         self.broker.apply(ConnectionId(id), command, self.now, &mut effects);
         self.perform(effects);

@@ -11,6 +11,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use house::House;
+use pillarbox::broker::{ChannelId, Command, Holder, Quota, Request, SERVER, Ticket};
 use pillarbox::sessions::amqp::Settings;
 
 const LOGIN: [&str; 3] = [
@@ -88,6 +89,40 @@ fn certificate_or_nobody_may_log_in_where_it_is_offered() {
     assert_login(&mut house, "0 connection.start-ok mechanism=ANONYMOUS", "0 connection.tune");
     house.facts().certificate_user = Some("stranger".into());
     assert_login(&mut house, "0 connection.start-ok mechanism=EXTERNAL", "");
+}
+
+/// RabbitMQ's texts of a user's limits, which end the connection.
+#[test]
+fn limits_of_a_user_end_the_connection() {
+    let mut house = House::new(Settings::default());
+    let limit = |house: &mut House, quota, most| {
+        let request = Request::SetQuota { holder: Holder::User("guest".into()), quota, most };
+        house.apply(SERVER.0, Command::Request(ChannelId(0), Ticket(0), Box::new(request)));
+    };
+    limit(&mut house, Quota::Channels, Some(2));
+    connect(&mut house, 1);
+    let said = say(&mut house, 1, &["1 channel.open", "1 confirm.select", "2 channel.open"]);
+    assert_eq!(said, ["1 channel.open-ok", "1 confirm.select-ok", "2 channel.open-ok"]);
+    let close = |ids: &str, text: &str| {
+        [format!("0 connection.close code=530 text=\"NOT_ALLOWED - {text}\" {ids}")]
+    };
+    let said = say(&mut house, 1, &["3 channel.open"]);
+    let text = "number of channels opened for user 'guest' has reached the maximum allowed user limit of (2)";
+    assert_eq!(said, close("class=20 method=10", text));
+
+    limit(&mut house, Quota::Connections, Some(1));
+    connect(&mut house, 2);
+    house.accept(3);
+    house.send(3, &amqp_text::encode("protocol-header"));
+    let said = say(&mut house, 3, &LOGIN);
+    let text = "connection refused for user 'guest': user connection limit (1) is reached";
+    assert_eq!(said[2..], close("class=10 method=40", text));
+}
+
+/// Sends the lines, and returns what the server said since last asked.
+fn say(house: &mut House, id: u64, lines: &[&str]) -> Vec<String> {
+    lines.iter().for_each(|line| house.send(id, &amqp_text::encode(line)));
+    amqp_text::decode(&std::mem::take(&mut house.peers.get_mut(&id).expect("a client").wire))
 }
 
 fn assert_login(house: &mut House, start_ok: &str, answer: &str) {

@@ -420,6 +420,8 @@ impl List<'_> {
     /// Messages of the mailbox `name` that wait for their time.
     pub const DELAYED: u8 = 11;
     pub const MESSAGES: u8 = 20;
+    /// Of users and of virtual hosts.
+    pub const LIMITS: u8 = 12;
 
     pub fn encode(&self, id: u32, out: &mut BytesMut) {
         write_frame(Kind::List, 0, id, out, |out| {
@@ -468,6 +470,7 @@ impl Define<'_> {
     pub const VHOST: u8 = 8;
     pub const POLICY: u8 = 9;
     pub const OPERATOR_POLICY: u8 = 10;
+    pub const LIMIT: u8 = 12;
 
     pub fn encode(&self, id: u32, out: &mut BytesMut) {
         write_frame(Kind::Define, 0, id, out, |out| {

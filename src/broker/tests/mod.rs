@@ -10,6 +10,7 @@ mod paging;
 mod permissions;
 mod policies;
 mod publishing;
+mod quotas;
 mod random;
 mod recovery;
 mod request;

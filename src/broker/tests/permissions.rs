@@ -201,6 +201,42 @@ fn taken_permission_is_felt_at_the_next_message() {
 }
 
 #[test]
+fn consumer_ends_with_the_right_to_read() {
+    let (mut house, ann) = house_with("", ".*", ".*");
+    let guest = house.connect();
+    house.declare(guest, "r");
+    for (mailbox, consumer) in [("q", 1), ("r", 2)] {
+        house.consume(ann, mailbox, consumer);
+    }
+    house.put(guest, "q", &["1"]);
+    let held = house.seen(ann).pop().unwrap();
+    house.consume(guest, "q", 1);
+    house.define(Definition::Permission(PermissionDefinition {
+        vhost: "/".into(),
+        user: "ann".into(),
+        configure: String::new(),
+        write: ".*".into(),
+        read: "^r$".into(),
+    }));
+    assert_eq!(house.told(ann), ["cancelled 1"]);
+    assert!(house.told(guest).is_empty());
+    house.put(guest, "q", &["2", "3"]);
+    house.put(guest, "r", &["4"]);
+    assert_eq!(house.bodies(guest), ["2", "3"]);
+    assert_eq!(house.by_consumer(ann), [(2, "4".to_owned())]);
+    // What was delivered before is still theirs to settle.
+    house.settle(ann, &held, Outcome::Accepted);
+    assert!(house.told(ann).is_empty());
+
+    let path = vec!["/".into(), "ann".into()];
+    let key = DefinitionKey { kind: DefinitionKind::Permission, path };
+    house.ask(SERVER, Request::Undefine(key)).unwrap();
+    assert_eq!(house.told(ann), ["cancelled 2"]);
+    assert!(house.told(guest).is_empty());
+    house.check_books();
+}
+
+#[test]
 fn reply_needs_write_on_the_default_exchange() {
     let (mut house, ann) = house_with("", "^x$", "");
     let asker = house.connect();

@@ -45,6 +45,8 @@ pub(super) struct Channel {
     pub(super) ended: bool,
 }
 
+/// The ids of channel.open.
+const OPEN: Ids = (20, 10);
 /// The ids of channel.close.
 const CLOSE: Ids = (20, 40);
 
@@ -129,10 +131,19 @@ impl Channel {
     }
 
     /// Opens again while close-ok is still to come: the new answers wait behind it.
-    pub(super) fn reopen(&mut self, out: &mut Outbox) {
+    pub(super) fn reopen(&mut self, line: &mut Line, out: &mut Outbox) {
         let pending = std::mem::take(&mut self.pending);
         *self = Self { pending, ..Self::new(self.id) };
-        self.say(Method::ChannelOpenOk, out);
+        self.open(line, out);
+    }
+
+    /// Most users may have as many channels as they want: the broker need not be asked.
+    pub(super) fn open(&mut self, line: &mut Line, out: &mut Outbox) {
+        if line.channel_quota {
+            self.ask(Request::OpenChannel, OPEN, Then::Say(Method::ChannelOpenOk), line, out);
+        } else {
+            self.say(Method::ChannelOpenOk, out);
+        }
     }
 
     /// Answers now, or as soon as those before it are answered.

@@ -250,7 +250,7 @@ impl Open {
                     let text = "second 'channel.open' seen";
                     return Err(Fault::new(ReplyCode::CHANNEL_ERROR, text, ids));
                 }
-                channel.reopen(out);
+                channel.reopen(&mut self.line, out);
                 Ok(())
             }
             (Method::ChannelOpen, Some(Slot::Discarding)) => Ok(()),
@@ -294,9 +294,10 @@ impl Open {
         if self.slots.len() <= at {
             self.slots.resize_with(at + 1, || Slot::Free);
         }
-        self.slots[at] = Slot::Open(Box::new(Channel::new(ChannelId(number))));
+        let mut channel = Channel::new(ChannelId(number));
+        channel.open(&mut self.line, out);
+        self.slots[at] = Slot::Open(Box::new(channel));
         self.channels += 1;
-        Method::ChannelOpenOk.encode(number, &mut out.wire);
         Ok(())
     }
 

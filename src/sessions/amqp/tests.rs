@@ -49,7 +49,7 @@ impl Talk {
                 Method::ConnectionOpen { vhost: ShortString::from_static("/") },
             ],
         );
-        talk.reply(0, OPEN_TICKET, Reply::Done);
+        talk.reply(0, OPEN_TICKET, Reply::Opened { channel_quota: false });
         talk.say(1, &[Method::ChannelOpen]);
         talk
     }

@@ -7,14 +7,20 @@ use super::answer::Pending;
 use super::open::Open;
 use super::{MAIN, table};
 use crate::broker::{
-    Credential, Definition, DefinitionKey, DefinitionKind, Name, PermissionDefinition,
-    PolicyDefinition, Request, Table, UserDefinition, Value, VhostDefinition,
+    Credential, Definition, DefinitionKey, DefinitionKind, Holder, Name, PermissionDefinition,
+    PolicyDefinition, Quota, Request, Table, UserDefinition, Value, VhostDefinition,
 };
 use crate::sessions::Outbox;
 
 impl Open {
     pub(super) fn define(&mut self, id: u32, define: &wire::Define<'_>, out: &mut Outbox) {
         let fields = Fields(table::decode(define.fields));
+        if define.what == wire::Define::LIMIT {
+            return match fields.limit() {
+                Ok(request) => self.ask(MAIN, request, Pending::Done(id), out),
+                Err(text) => self.refuse(id, Code::Invalid, &text, out),
+            };
+        }
         let definition = match define.what {
             wire::Define::USER => fields.user(),
             wire::Define::PERMISSION => fields.permission(),
@@ -32,6 +38,15 @@ impl Open {
     }
 
     pub(super) fn undefine(&mut self, id: u32, undefine: &wire::Undefine<'_>, out: &mut Outbox) {
+        if let (wire::Define::LIMIT, [of, name, limit]) = (undefine.what, &undefine.path[..]) {
+            return match quota(of, name, limit) {
+                Ok((holder, quota)) => {
+                    let request = Request::SetQuota { holder, quota, most: None };
+                    self.ask(MAIN, request, Pending::Done(id), out);
+                }
+                Err(text) => self.refuse(id, Code::Invalid, &text, out),
+            };
+        }
         let kind = match (undefine.what, undefine.path.len()) {
             (wire::Define::USER, 1) => DefinitionKind::User,
             (wire::Define::PERMISSION, 2) => DefinitionKind::Permission,
@@ -47,6 +62,17 @@ impl Open {
         let key = DefinitionKey { kind, path: undefine.path.iter().map(part).collect() };
         self.ask(MAIN, Request::Undefine(key), Pending::Done(id), out);
     }
+}
+
+/// Which number of whom; the error says what is not known.
+fn quota(of: &str, name: &str, limit: &str) -> Result<(Holder, Quota), String> {
+    let holder = match of {
+        "user" => Holder::User(name.into()),
+        "vhost" => Holder::Vhost(name.into()),
+        _ => return Err(format!("'{of}' is neither user nor vhost")),
+    };
+    let quota = Quota::named(limit).ok_or_else(|| format!("there is no limit '{limit}'"))?;
+    Ok((holder, quota))
 }
 
 /// What a definition is made of; the error says what is missing.
@@ -81,6 +107,12 @@ impl Fields {
             }
             _ => Vec::new(),
         }
+    }
+
+    fn limit(&self) -> Result<Request, String> {
+        let (holder, quota) = quota(self.text("of")?, self.text("name")?, self.text("limit")?)?;
+        let most = self.number("value").ok_or("the number 'value' is missing")?;
+        Ok(Request::SetQuota { holder, quota, most: Some(most) })
     }
 
     fn user(&self) -> Result<Definition, String> {

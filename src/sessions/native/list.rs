@@ -11,7 +11,8 @@ use crate::broker::inspect::{
     ConnectionView, ConsumerView, DelayedView, Inspect, Inspection, MailboxView,
 };
 use crate::broker::{
-    ConnectionId, NEUTRAL, Name, PolicyDefinition, Request, Seq, Table, Time, Value,
+    ConnectionId, Holder, Limited, NEUTRAL, Name, PolicyDefinition, Request, Seq, Table, Time,
+    Value,
 };
 use crate::sessions::Outbox;
 
@@ -45,6 +46,7 @@ impl Open {
                 let after = after.split_once(' ').map(|(of, name)| (of == OPERATOR, name.into()));
                 Inspect::Policies { vhost, after, count }
             }
+            wire::List::LIMITS => Inspect::Quotas { after: after.parse().unwrap_or(0), count },
             _ => {
                 let text = "this broker has no such list";
                 return self.refuse(id, Code::NotImplemented, text, out);
@@ -63,6 +65,7 @@ pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox)
         Inspection::Connections(views) => (views.into_iter().map(connection).collect(), false),
         Inspection::Delayed(views) => (views.into_iter().map(delayed).collect(), false),
         Inspection::Policies(found) => (found.into_iter().map(policy).collect(), false),
+        Inspection::Quotas(found) => (found.iter().map(limit).collect(), false),
     };
     let flags = if rows.len() == count && !whole { FLAG_MORE } else { 0 };
     let frame = FrameWriter::begin(Kind::Done, flags, id, &mut out.wire);
@@ -188,6 +191,20 @@ fn policy(it: PolicyDefinition) -> Table {
     row.text("apply_to", &it.apply_to);
     row.0.set("priority", Value::I64(it.priority));
     row.0.set("definition", Value::Table(it.definition));
+    row.0
+}
+
+fn limit(it: &Limited) -> Table {
+    let mut row = Row::default();
+    let (of, name) = match &it.holder {
+        Holder::User(name) => ("user", name),
+        Holder::Vhost(name) => ("vhost", name),
+    };
+    row.text("cursor", &it.place.to_string());
+    row.text("of", of);
+    row.text("name", name);
+    row.text("limit", it.quota.name());
+    row.number("value", it.most);
     row.0
 }
 
