@@ -1,5 +1,9 @@
 //! The HTTP listener: an example page, and websockets that speak STOMP.
 
+mod envelope;
+pub(super) mod mailbox;
+mod msgpack;
+
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -106,6 +110,7 @@ fn routes() -> Router {
         .route("/examples/stomp", get(page))
         .route("/examples/stomp/chat.js", get(script))
         .route("/examples/stomp/chat.css", get(style))
+        .merge(mailbox::routes())
         .layer(axum::middleware::from_fn(check_host))
 }
 

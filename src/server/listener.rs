@@ -86,6 +86,8 @@ pub(super) struct Door {
     pub(super) house: House,
     pub(super) sessions: Arc<Sessions>,
     pub(super) http: Arc<http::Settings>,
+    /// Messages that HTTP clients polled.
+    pub(super) leases: Arc<http::mailbox::Leases>,
     /// One permit for each connection; further clients wait to be accepted.
     pub(super) permits: Arc<Semaphore>,
     pub(super) next_id: Arc<AtomicU64>,
@@ -165,6 +167,10 @@ pub(super) fn stomp_session(facts: Facts, sessions: &Sessions) -> Box<dyn Sessio
     Box::new(StompSession::new(facts, sessions.stomp.clone()))
 }
 
+pub(super) fn native_session(facts: Facts, sessions: &Sessions) -> Box<dyn Session> {
+    Box::new(NativeSession::new(facts, sessions.native.clone()))
+}
+
 /// Both ends of a socket.
 #[derive(Clone, Debug)]
 pub(super) struct Ends {
@@ -204,9 +210,7 @@ impl Door {
                 |facts, sessions| Box::new(AmqpSession::new(facts, sessions.amqp.clone()))
             }
             Protocol::Stomp => stomp_session,
-            Protocol::Native => {
-                |facts, sessions| Box::new(NativeSession::new(facts, sessions.native.clone()))
-            }
+            Protocol::Native => native_session,
             Protocol::Http => return http::serve(io, ends, permit, self.clone()).await,
         };
         let name = if ends.secured.is_some() { protocol.tls_name() } else { protocol.name() };

@@ -189,6 +189,7 @@ impl Server {
                 local: Arc::new(local),
             }),
             http: Arc::new(http_settings(&config)),
+            leases: Arc::default(),
             permits: Arc::new(Semaphore::new(config.limits.connections_max as usize)),
             next_id: Arc::new(AtomicU64::new(SERVER.0 + 1)),
             tasks: TaskTracker::new(),
