@@ -379,6 +379,29 @@ async fn a_pipe_carries_bytes_both_ways_until_both_have_ended() {
 }
 
 #[tokio::test]
+async fn a_side_that_has_read_everything_can_go_on_writing() {
+    let broker = Broker::memory().await.unwrap();
+    let (here, there) = (broker.client().await.unwrap(), broker.client().await.unwrap());
+    let mut listener = here.listen_pipe("tunnel").await.unwrap();
+    let (one, two) = tokio::join!(listener.accept(), there.connect_pipe("tunnel", PATIENCE));
+    let (mut one, mut two) = (one.unwrap(), two.unwrap());
+    one.writer.finish().await.unwrap();
+    assert_eq!(two.reader.read().await.unwrap(), None);
+    drop(two.reader);
+    let writing = tokio::spawn(async move {
+        two.writer.write(Bytes::from(vec![7; 3_000_000])).await.unwrap();
+        two.writer.finish().await.unwrap();
+    });
+    let mut count = 0;
+    while let Some(piece) = timeout(PATIENCE, one.reader.read()).await.unwrap().unwrap() {
+        count += piece.len();
+    }
+    assert_eq!(count, 3_000_000);
+    writing.await.unwrap();
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_pipe_tells_when_the_other_end_went_away() {
     let broker = Broker::memory().await.unwrap();
     let (here, there) = (broker.client().await.unwrap(), broker.client().await.unwrap());

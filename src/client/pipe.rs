@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,8 +56,7 @@ pub struct PipeReader {
     pieces: mpsc::UnboundedReceiver<Result<Bytes, Error>>,
     taken: u64,
     told: u64,
-    /// Sorts what comes; ends with the reader.
-    sorter: JoinHandle<()>,
+    _sorter: Arc<Sorter>,
 }
 
 /// The way to the other program.
@@ -67,6 +67,17 @@ pub struct PipeWriter {
     /// How much the other program took; closed when it went.
     taken: watch::Receiver<u64>,
     unconfirmed: VecDeque<Receipt>,
+    /// Without it, nobody would hear how much was taken.
+    _sorter: Arc<Sorter>,
+}
+
+/// Sorts what comes, while either end of this side is there.
+struct Sorter(JoinHandle<()>);
+
+impl Drop for Sorter {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Client {
@@ -117,11 +128,17 @@ impl Client {
         self.set_will(incoming.number(), &close).await?;
         let (pieces_to, pieces) = mpsc::unbounded_channel();
         let (taken_to, taken) = watch::channel(0);
-        let sorter = tokio::spawn(sort(incoming, pieces_to, taken_to));
-        let (client, unconfirmed) = (self.clone(), VecDeque::new());
-        let writer = PipeWriter { client, other: other.clone(), sent: 0, taken, unconfirmed };
+        let sorter = Arc::new(Sorter(tokio::spawn(sort(incoming, pieces_to, taken_to))));
+        let writer = PipeWriter {
+            client: self.clone(),
+            other: other.clone(),
+            sent: 0,
+            taken,
+            unconfirmed: VecDeque::new(),
+            _sorter: sorter.clone(),
+        };
         let client = self.clone();
-        let reader = PipeReader { client, other, pieces, taken: 0, told: 0, sorter };
+        let reader = PipeReader { client, other, pieces, taken: 0, told: 0, _sorter: sorter };
         Ok(Pipe { reader, writer })
     }
 }
@@ -163,12 +180,6 @@ impl PipeReader {
             drop(self.client.start_push("", &self.other, [&taken]).await?);
         }
         Ok(Some(piece))
-    }
-}
-
-impl Drop for PipeReader {
-    fn drop(&mut self) {
-        self.sorter.abort();
     }
 }
 
