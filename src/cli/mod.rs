@@ -2,15 +2,20 @@
 
 mod bench;
 mod broker;
+mod browse;
 mod check;
 mod delayed;
 mod limit;
 mod mailbox;
+mod pipe;
 mod policy;
+mod progress;
 mod pull;
 mod push;
 mod serve;
 mod show;
+mod top;
+mod topic;
 mod topology;
 mod user;
 mod value;
@@ -63,6 +68,11 @@ enum Verb {
     Delayed(Box<To<delayed::DelayedVerb>>),
     Push(Box<To<push::Push>>),
     Pull(Box<To<pull::Pull>>),
+    Browse(Box<To<browse::Browse>>),
+    Publish(Box<To<topic::Publish>>),
+    Subscribe(Box<To<topic::SubscribeVerb>>),
+    Request(Box<To<topic::Request>>),
+    Pipe(Box<To<pipe::PipeVerb>>),
     Exchange(Box<To<topology::ExchangeVerb>>),
     /// Let messages of an exchange come to a mailbox
     Bind(Box<To<topology::Bind>>),
@@ -75,6 +85,7 @@ enum Verb {
     Limit(Box<To<limit::LimitVerb>>),
     Policy(Box<To<policy::PolicyVerb>>),
     Bench(Box<To<bench::Bench>>),
+    Top(Box<To<top::Top>>),
     /// Print a script that completes commands in a shell
     #[command(
         after_help = "Example: pillarbox completions bash > /etc/bash_completion.d/pillarbox"
@@ -92,6 +103,11 @@ pub(crate) fn run() -> ExitCode {
         Verb::Delayed(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Push(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Pull(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Browse(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Publish(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Subscribe(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Request(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Pipe(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Exchange(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Bind(it) => it.broker.run(it.verb.run(true, &it.broker)),
         Verb::Unbind(it) => it.broker.run(it.verb.run(false, &it.broker)),
@@ -102,6 +118,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Limit(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Policy(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Bench(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Top(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "pillarbox", &mut script);

@@ -1,17 +1,18 @@
 //! `pillarbox pull`: takes messages from a mailbox and prints them.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use pillarbox::broker::Properties;
-use pillarbox::client::{Client, Delivery, Outcome, Subscribe};
+use pillarbox::broker::{Properties, slash};
+use pillarbox::client::{Client, Delivery, Mailbox, Outcome, Subscribe, Will};
 use serde_json::{Map, Value as Json, json};
 
 use super::broker::Broker;
+use super::progress::Progress;
 use super::{Failure, mailbox, show, value};
 
 /// Messages asked for at once.
@@ -26,12 +27,17 @@ Examples:
   pillarbox pull jobs
   pillarbox pull jobs --count 10 --wait 30s
   pillarbox pull jobs --follow --json | jq .body
-  pillarbox pull jobs --then release    (look, and leave it there)
+  pillarbox pull jobs --then release    (take, and put it back)
+  pillarbox pull --follow --private     (a mailbox of its own, such as for replies)
+  pillarbox pull jobs --follow --will log='a worker was lost'
 
 A message is settled after it was printed, so one that could not be printed stays in the mailbox.
 Without a message the exit code is 4.")]
 pub(super) struct Pull {
     /// The mailbox
+    #[arg(value_name = "MAILBOX", required_unless_present = "private")]
+    named: Option<String>,
+    #[arg(skip)]
     mailbox: String,
     /// Take at most so many messages
     #[arg(long, short = 'n', default_value_t = 1)]
@@ -51,12 +57,56 @@ pub(super) struct Pull {
     /// Let the broker forget messages as it sends them: faster, and lost if they do not arrive
     #[arg(long, conflicts_with = "then")]
     no_ack: bool,
+    /// Take from a mailbox of its own, which goes with this command; its name is said on standard error
+    #[arg(long, requires = "follow", conflicts_with = "named")]
+    private: bool,
+    #[command(flatten)]
+    will: WillFlags,
+    #[command(flatten)]
+    printing: Printing,
+}
+
+/// How messages are printed.
+#[derive(Args)]
+pub(super) struct Printing {
     /// Print properties and headers too
     #[arg(long)]
     properties: bool,
     /// Print bodies as they are, without a line end behind them
     #[arg(long)]
     raw: bool,
+}
+
+/// What the broker does when this command ends.
+#[derive(Args)]
+#[command(next_help_heading = "Last will")]
+pub(super) struct WillFlags {
+    /// Let the broker send this text to a mailbox when the connection is lost
+    #[arg(long, value_name = "MAILBOX=TEXT", value_parser = will)]
+    will: Option<(String, String)>,
+    /// Send it when the connection is lost, or at any end
+    #[arg(long, value_enum, default_value_t = On::Loss, requires = "will")]
+    will_on: On,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum On {
+    Loss,
+    Any,
+}
+
+fn will(text: &str) -> Result<(String, String), String> {
+    let (mailbox, text) = text.split_once('=').ok_or("write it as MAILBOX=TEXT")?;
+    Ok((mailbox.into(), text.into()))
+}
+
+impl WillFlags {
+    pub(super) async fn leave(&self, client: &Client) -> Result<(), Failure> {
+        let Some((mailbox, text)) = &self.will else { return Ok(()) };
+        let will = Will::to(mailbox, text.as_str());
+        let will = if self.will_on == On::Any { will.on_any_end() } else { will };
+        Ok(client.set_will(1, &will).await?)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,13 +130,21 @@ impl Then {
 }
 
 impl Pull {
-    pub(super) async fn run(self, broker: &Broker) -> Result<(), Failure> {
+    pub(super) async fn run(mut self, broker: &Broker) -> Result<(), Failure> {
         let client = broker.connect().await?;
-        if self.follow {
-            self.follow(&client, broker).await
-        } else {
-            self.take(&client, broker).await
+        self.will.leave(&client).await?;
+        self.mailbox = self.named.take().unwrap_or_default();
+        if self.private {
+            self.mailbox = client.declare(&Mailbox::private()).await?.name;
+            let said = writeln!(io::stderr(), "mailbox {}", self.mailbox);
+            said.map_err(|error| Failure::output(&error))?;
         }
+        if self.follow {
+            self.follow(&client, broker).await?;
+        } else {
+            self.take(&client, broker).await?;
+        }
+        Ok(client.close().await?)
     }
 
     async fn take(&self, client: &Client, broker: &Broker) -> Result<(), Failure> {
@@ -94,6 +152,8 @@ impl Pull {
         let mut wait = self.wait;
         let mut held = Vec::new();
         let mut total = 0u64;
+        // Where messages go to a file, the terminal is free for this.
+        let mut progress = Progress::start("pulled", None, !io::stdout().is_terminal());
         while left > 0 {
             let count = left.min(PULL_MAX.into()) as u32;
             let pulled = if self.no_ack {
@@ -108,7 +168,8 @@ impl Pull {
             wait = Duration::ZERO;
             left -= pulled.len() as u64;
             total += pulled.len() as u64;
-            self.print(&pulled, broker.json)?;
+            self.printing.print(&pulled, &self.mailbox, broker.json)?;
+            progress.add(pulled.len() as u64);
             // Released at once, they would come again.
             if self.then == Then::Release {
                 held.extend(pulled);
@@ -136,7 +197,7 @@ impl Pull {
             if batch.is_empty() {
                 break;
             }
-            self.print(&batch, broker.json)?;
+            self.printing.print(&batch, &self.mailbox, broker.json)?;
             if self.then != Then::Release {
                 client.settle(&batch, self.then.outcome()).await?;
             }
@@ -144,17 +205,20 @@ impl Pull {
         messages.end().await?;
         Ok(())
     }
+}
 
-    fn print<'a>(
+impl Printing {
+    pub(super) fn print<'a>(
         &self,
         deliveries: impl IntoIterator<Item = &'a Delivery>,
+        mailbox: &str,
         json: bool,
     ) -> Result<(), Failure> {
         let mut out = io::BufWriter::new(io::stdout().lock());
         let print = || -> io::Result<()> {
             for delivery in deliveries {
                 if json {
-                    serde_json::to_writer(&mut out, &as_json(delivery, &self.mailbox))?;
+                    serde_json::to_writer(&mut out, &as_json(delivery, mailbox))?;
                     out.write_all(b"\n")?;
                     continue;
                 }
@@ -179,7 +243,9 @@ impl Pull {
 /// A delivery for programs. A body that is no text is given in base64.
 fn as_json(delivery: &Delivery, mailbox: &str) -> Json {
     let mut object = Map::new();
-    object.insert("mailbox".into(), mailbox.into());
+    if !mailbox.is_empty() {
+        object.insert("mailbox".into(), mailbox.into());
+    }
     object.extend(fields(delivery));
     match std::str::from_utf8(delivery.body()) {
         Ok(text) => object.insert("body".into(), text.into()),
@@ -202,13 +268,17 @@ fn fields(delivery: &Delivery) -> Map<String, Json> {
     }
     if let Some((exchange, key)) = delivery.address() {
         object.insert("exchange".into(), String::from_utf8_lossy(exchange).into());
-        object.insert("key".into(), String::from_utf8_lossy(key).into());
+        let key = String::from_utf8_lossy(key);
+        if exchange == b"amq.topic" {
+            object.insert("topic".into(), slash::topic(&key).into());
+        }
+        object.insert("key".into(), key.into());
     }
     object.extend(properties(&delivery.properties()));
     object
 }
 
-fn properties(p: &Properties) -> Map<String, Json> {
+pub(super) fn properties(p: &Properties) -> Map<String, Json> {
     let texts: [(&str, &Option<Bytes>); 10] = [
         ("content_type", &p.content_type),
         ("content_encoding", &p.content_encoding),

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::broker::Broker;
+use super::progress::Progress;
 use super::{Failure, mailbox, show, value};
 
 /// Messages of a batch, and its bytes.
@@ -118,12 +119,14 @@ impl Push {
         let mut batches = self.batches()?;
         let mut receipts: VecDeque<Receipt> = VecDeque::new();
         let mut tally = Tally::default();
+        let mut progress = Progress::start("pushed", None, true);
         while let Some(batch) = batches.recv().await {
             let messages: Vec<NewMessage> = batch?
                 .into_iter()
                 .map(|body| NewMessage { body, key: None, properties: properties.clone() })
                 .collect();
             receipts.push_back(client.start_push(&exchange, &key, &messages).await?);
+            progress.add(messages.len() as u64);
             if receipts.len() >= BATCHES_MAX
                 && let Some(receipt) = receipts.pop_front()
             {
@@ -133,6 +136,7 @@ impl Push {
         for receipt in receipts {
             tally.add(receipt.await?);
         }
+        progress.end();
         self.tell(&tally, &exchange, &key, broker.json)
     }
 

@@ -4,6 +4,7 @@ mod amqp;
 mod content;
 mod histogram;
 mod native;
+mod stomp;
 
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,9 @@ pub(super) struct Bench {
     /// Where the broker's AMQP listener is
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5672")]
     amqp: String,
+    /// Where the broker's STOMP listener is
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:61613")]
+    stomp: String,
     /// Messages to send; without it and without --duration, 200000
     #[arg(long, short = 'n', value_name = "COUNT")]
     messages: Option<u64>,
@@ -63,6 +67,7 @@ pub(super) struct Bench {
 enum Protocol {
     Native,
     Amqp,
+    Stomp,
 }
 
 /// When messages are due, and when there are enough.
@@ -96,6 +101,7 @@ impl Bench {
         let (sent, confirmed, found) = match self.protocol {
             Protocol::Native => native::run(&self, broker, plan.clone()).await?,
             Protocol::Amqp => amqp::run(&self, broker, plan.clone()).await?,
+            Protocol::Stomp => stomp::run(&self, broker, plan.clone()).await?,
         };
         self.tell(&plan, sent, confirmed, &found, broker.json)
     }

@@ -1,0 +1,216 @@
+//! Verbs of the command line against a broker, as somebody at a terminal uses them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rstest::rstest;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A broker of its own for each test, in memory and never left behind.
+struct Broker {
+    child: Child,
+    native: String,
+    amqp: String,
+    stomp: String,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_pillarbox"))
+            .args(["serve", "--http-listen", "none", "--native-listen", "127.0.0.1:0"])
+            .args(["--amqp-listen", "127.0.0.1:0", "--stomp-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(directory.path())
+            .env("PILLARBOX__STORE__IN_MEMORY", "true")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let [native, amqp, stomp] = [const { String::new() }; 3];
+        let mut broker = Self { child, native, amqp, stomp };
+        let out = BufReader::new(broker.child.stdout.take().unwrap());
+        for line in out.lines().map(Result::unwrap).take_while(|line| line != "ready") {
+            for (prefix, place) in [
+                ("listening native ", &mut broker.native),
+                ("listening amqp ", &mut broker.amqp),
+                ("listening stomp ", &mut broker.stomp),
+            ] {
+                if let Some(address) = line.strip_prefix(prefix) {
+                    *place = address.to_owned();
+                }
+            }
+        }
+        assert!(!broker.native.is_empty(), "the broker does not start");
+        broker
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+        command.args(arguments).env("PILLARBOX_BROKER", &self.native);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", told(&output).1);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn fails(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        told(&self.command(arguments).output().unwrap())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn told(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn browse_shows_messages_and_takes_none() {
+    let broker = Broker::start();
+    let missing = broker.fails(&["browse", "jobs"]);
+    assert_eq!(missing.0, Some(4));
+    assert!(missing.1.contains("pillarbox mailbox declare jobs"), "{}", missing.1);
+    broker.run(&["mailbox", "declare", "jobs"]);
+    assert_eq!(broker.fails(&["browse", "jobs"]).0, Some(4));
+    broker.run(&["push", "jobs", "first\nline", "--type", "note"]);
+    broker.run(&["push", "jobs", "second"]);
+    for _ in 0..2 {
+        let table = broker.run(&["browse", "jobs"]);
+        let lines: Vec<Vec<&str>> =
+            table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0], ["SEQ", "STATE", "REDELIVERED", "SIZE", "BODY"]);
+        assert_eq!(lines[1], ["1", "ready", "no", "10", "first·line"]);
+        assert_eq!(lines[2], ["2", "ready", "no", "6", "second"]);
+    }
+    let json = broker.run(&["browse", "jobs", "--count", "1", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["body"], &json["type"]), (&"first\nline".into(), &"note".into()));
+    assert_eq!(broker.run(&["pull", "jobs"]), "first\nline\n");
+}
+
+#[test]
+fn top_shows_a_mailbox_and_ends_without_a_terminal() {
+    let broker = Broker::start();
+    broker.run(&["mailbox", "declare", "jobs"]);
+    broker.run(&["push", "jobs", "one"]);
+    let table = broker.run(&["top", "--interval", "100ms"]);
+    assert!(table.starts_with("MAILBOX"), "{table}");
+    assert!(table.contains("jobs"), "{table}");
+    let json = broker.run(&["top", "--once", "--json", "--interval", "100ms"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json[0]["name"], &json[0]["ready"]), (&"jobs".into(), &1.into()));
+}
+
+#[test]
+fn a_subscriber_prints_what_is_published_to_its_topics() {
+    let broker = Broker::start();
+    let subscribe = ["subscribe", "house/+/heat", "--count", "1", "--json"];
+    let mut subscriber = broker.command(&subscribe).spawn().unwrap();
+    let start = Instant::now();
+    while subscriber.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < PATIENCE, "nothing came");
+        broker.run(&["publish", "house/kitchen/light", "on"]);
+        broker.run(&["publish", "house/kitchen/heat", "21"]);
+    }
+    let output = subscriber.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["topic"], &json["body"]), (&"house/kitchen/heat".into(), &"21".into()));
+}
+
+#[test]
+fn a_request_without_an_answer_says_why() {
+    let broker = Broker::start();
+    broker.run(&["mailbox", "declare", "sums"]);
+    let (code, text) = broker.fails(&["request", "sums", "1+1", "--wait", "100ms"]);
+    assert_eq!(code, Some(4));
+    assert!(text.contains("nobody consumes from it"), "{text}");
+    assert_eq!(broker.fails(&["request", "missing", "1+1"]).0, Some(4));
+}
+
+#[test]
+fn a_will_tells_of_a_worker_that_was_killed() {
+    let broker = Broker::start();
+    for mailbox in ["jobs", "log"] {
+        broker.run(&["mailbox", "declare", mailbox]);
+    }
+    let work = ["pull", "jobs", "--follow", "--will", "log=a worker was lost"];
+    let mut worker = broker.command(&work).spawn().unwrap();
+    broker.run(&["push", "jobs", "one"]);
+    let mut line = String::new();
+    BufReader::new(worker.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "one\n");
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    assert_eq!(broker.run(&["pull", "log", "--wait", "30s"]), "a worker was lost\n");
+}
+
+#[test]
+fn a_pipe_joins_two_programs_and_notices_a_death() {
+    let broker = Broker::start();
+    let bytes: Vec<u8> = (0..2_000_000u32).map(|number| (number % 251) as u8).collect();
+    let listener = broker.command(&["pipe", "--listen", "x", "--wait", "30s"]).spawn().unwrap();
+    let mut connect = broker.command(&["pipe", "--connect", "x", "--wait", "30s"]);
+    let mut connector = connect.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = connector.stdin.take().unwrap();
+    let sent = bytes.clone();
+    let writing = std::thread::spawn(move || input.write_all(&sent).unwrap());
+    let output = listener.wait_with_output().unwrap();
+    writing.join().unwrap();
+    assert!(output.status.success(), "{}", told(&output).1);
+    assert!(output.stdout == bytes, "{} bytes came", output.stdout.len());
+    assert!(connector.wait_with_output().unwrap().status.success());
+
+    let mut listen = broker.command(&["pipe", "--listen", "x", "--wait", "30s"]);
+    let mut listener = listen.stdin(Stdio::piped()).spawn().unwrap();
+    let mut connector = broker
+        .command(&["pipe", "--connect", "x", "--wait", "30s"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    listener.stdin.as_mut().unwrap().write_all(b"!").unwrap();
+    let mut first = [0];
+    std::io::Read::read_exact(connector.stdout.as_mut().unwrap(), &mut first).unwrap();
+    connector.kill().unwrap();
+    connector.wait().unwrap();
+    let output = listener.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(broker.fails(&["pipe", "--connect", "nobody", "--wait", "0s"]).0, Some(4));
+}
+
+#[rstest]
+#[case("native")]
+#[case("amqp")]
+#[case("stomp")]
+fn bench_checks_every_message(#[case] protocol: &str) {
+    let broker = Broker::start();
+    let (amqp, stomp) = (broker.amqp.clone(), broker.stomp.clone());
+    let json = broker.run(&[
+        "bench",
+        "--protocol",
+        protocol,
+        "--amqp",
+        &amqp,
+        "--stomp",
+        &stomp,
+        "-n",
+        "3000",
+        "--json",
+    ]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["messages"], &json["lost"]), (&3000.into(), &0.into()));
+    assert!(json["latency_ms"]["p99"].as_f64().unwrap() > 0.0);
+    assert_eq!(broker.run(&["mailbox", "list", "--json"]).trim(), "[]");
+}
