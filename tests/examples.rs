@@ -1,18 +1,23 @@
 //! The examples, run as a reader would run them.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use rstest::rstest;
 
-/// Where cargo puts examples that it builds with the tests.
-fn example(name: &str) -> PathBuf {
+/// `cargo test` builds examples beside the tests; where only this test was asked for, they have to be built first.
+fn example(name: &str) -> Command {
     let mut path = std::env::current_exe().expect("a test knows its own path");
     path.pop();
     if path.ends_with("deps") {
         path.pop();
     }
-    path.join("examples").join(name)
+    let path = path.join("examples").join(name);
+    if path.exists() {
+        return Command::new(path);
+    }
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["run", "--quiet", "--example", name]);
+    command
 }
 
 #[rstest]
@@ -28,12 +33,7 @@ fn example(name: &str) -> PathBuf {
     ]
 )]
 fn an_example_does_what_it_says(#[case] name: &str, #[case] expected: &[&str]) {
-    let run = Command::new(example(name)).output();
-    let run = run.unwrap_or_else(|error| {
-        panic!(
-            "{name}: {error}; `cargo test --test examples` alone does not build it: add --examples"
-        )
-    });
+    let run = example(name).output().unwrap();
     let out = String::from_utf8_lossy(&run.stdout).into_owned();
     let problem = String::from_utf8_lossy(&run.stderr).into_owned();
     assert!(run.status.success(), "{out}{problem}");

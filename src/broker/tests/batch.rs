@@ -50,6 +50,8 @@ fn a_batch_says_which_messages_nobody_takes() {
     house.apply(c, careless);
     house.sync();
     assert_eq!(house.told(c), ["batch 7: 6 taken, missed []"]);
+    // Seeds, case 9: dropped, and counted.
+    assert_eq!((house.broker.totals.returned, house.broker.totals.unroutable), (2, 2));
     assert_eq!(["a", "b"].map(|name| house.ready(name)), [6, 2]);
     house.check_books();
 }
