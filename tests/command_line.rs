@@ -155,6 +155,10 @@ fn a_will_tells_of_a_worker_that_was_killed() {
     worker.kill().unwrap();
     worker.wait().unwrap();
     assert_eq!(broker.run(&["pull", "log", "--wait", "30s"]), "a worker was lost\n");
+    // One that found nothing was not lost.
+    broker.run(&["mailbox", "purge", "jobs"]);
+    assert_eq!(broker.fails(&["pull", "jobs", "--will", "log=lost"]).0, Some(4));
+    assert_eq!(broker.fails(&["pull", "log"]).0, Some(4));
 }
 
 #[test]

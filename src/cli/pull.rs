@@ -139,12 +139,15 @@ impl Pull {
             let said = writeln!(io::stderr(), "mailbox {}", self.mailbox);
             said.map_err(|error| Failure::output(&error))?;
         }
-        if self.follow {
-            self.follow(&client, broker).await?;
+        let outcome = if self.follow {
+            self.follow(&client, broker).await
         } else {
-            self.take(&client, broker).await?;
-        }
-        Ok(client.close().await?)
+            self.take(&client, broker).await
+        };
+        // In good order also where it found nothing: a will is for commands that were lost.
+        let closed = client.close().await;
+        outcome?;
+        Ok(closed?)
     }
 
     async fn take(&self, client: &Client, broker: &Broker) -> Result<(), Failure> {

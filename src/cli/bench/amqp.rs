@@ -181,6 +181,7 @@ async fn produce(
     let (mut sent, mut confirmed) = (0u64, 0u64);
     let (mut out, mut body) = (BytesMut::new(), Vec::new());
     let window = u64::from(bench.window);
+    let mut progress = plan.progress();
     while let Some(due) = plan.due(sent, bench.batch.into(), Instant::now()) {
         if due == 0 {
             tokio::time::sleep(Duration::from_micros(200)).await;
@@ -200,6 +201,7 @@ async fn produce(
         }
         output.write_all(&out).await.map_err(Failure::failed)?;
         sent += due;
+        progress.add(due);
     }
     while confirmed < sent {
         more(&mut input, &mut read).await?;

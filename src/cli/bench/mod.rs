@@ -14,6 +14,7 @@ use serde_json::json;
 use self::content::Checker;
 use self::histogram::Histogram;
 use super::broker::Broker;
+use super::progress::Progress;
 use super::{Failure, show, value};
 
 /// Load a broker, check what comes out, and measure
@@ -167,6 +168,11 @@ impl Plan {
         let passed = now.saturating_duration_since(self.start).as_nanos();
         let due = passed.saturating_mul(rate.into()) / 1_000_000_000 + 1;
         Some(u64::try_from(due).unwrap_or(u64::MAX).saturating_sub(sent).min(left))
+    }
+
+    /// How far the sending is, for who watches.
+    fn progress(&self) -> Progress {
+        Progress::start("sent", (self.messages < u64::MAX).then_some(self.messages), true)
     }
 
     /// When a message was due; without a rate, when it is sent.

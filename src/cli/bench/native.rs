@@ -51,6 +51,7 @@ async fn produce(
     let mut waiting: VecDeque<(Receipt, u32)> = VecDeque::new();
     let (mut sent, mut unconfirmed) = (0u64, 0u32);
     let mut messages = Vec::new();
+    let mut progress = plan.progress();
     while let Some(due) = plan.due(sent, bench.batch.into(), Instant::now()) {
         if due == 0 {
             tokio::time::sleep(Duration::from_micros(200)).await;
@@ -76,6 +77,7 @@ async fn produce(
         }
         waiting.push_back((client.start_push("", mailbox, &messages).await?, due as u32));
         sent += due;
+        progress.add(due);
         unconfirmed += due as u32;
     }
     for (receipt, _) in waiting {

@@ -150,6 +150,7 @@ async fn produce(
     let persistent = if bench.transient { "false" } else { "true" };
     let (mut sent, mut confirmed) = (0u64, 0u64);
     let (mut out, mut body) = (BytesMut::new(), Vec::new());
+    let mut progress = plan.progress();
     while let Some(due) = plan.due(sent, bench.batch.into(), Instant::now()) {
         if due == 0 {
             tokio::time::sleep(Duration::from_micros(200)).await;
@@ -174,6 +175,7 @@ async fn produce(
         }
         output.write_all(&out).await.map_err(Failure::failed)?;
         sent += due;
+        progress.add(due);
     }
     while confirmed < sent {
         confirmed = confirm(&input.expect(ServerCommand::Receipt).await?)?;
