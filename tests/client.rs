@@ -70,6 +70,24 @@ async fn a_subscription_gets_everything_in_order() {
 }
 
 #[tokio::test]
+async fn a_subscription_takes_what_its_selector_wants() {
+    let (_server, client) = broker().await;
+    client.declare(&Mailbox::durable("jobs")).await.unwrap();
+    for (body, colour) in [("1", "red"), ("2", "blue"), ("3", "red")] {
+        client
+            .push("jobs", NewMessage::from(body.to_owned()).header("colour", colour))
+            .await
+            .unwrap();
+    }
+    let selector = |text: &str| Subscribe { selector: Some(text.into()), ..Subscribe::default() };
+    let mut blue = client.subscribe("jobs", &selector("colour = 'blue'")).await.unwrap();
+    assert_eq!(blue.next().await.unwrap().unwrap().body(), b"2");
+    assert_eq!(client.find("jobs").await.unwrap().ready, 2);
+    let wrong = client.subscribe("jobs", &selector("colour =")).await.err().unwrap();
+    assert_eq!(wrong.code(), Some(Code::Invalid));
+}
+
+#[tokio::test]
 async fn dropping_a_subscription_returns_what_it_held() {
     let (_server, client) = broker().await;
     client.declare(&Mailbox::durable("jobs")).await.unwrap();

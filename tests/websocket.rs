@@ -103,6 +103,12 @@ async fn page_sends_to_itself(#[case] path: &str) {
 #[case::other_protocol("GET /ws", &[HOST, UPGRADE, "sec-websocket-protocol: mqtt\r\n"], 400)]
 #[case::no_upgrade("GET /ws", &[HOST], 400)]
 #[case::post("POST /ws", &[HOST, UPGRADE, "content-length: 0\r\n"], 405)]
+#[case::no_key("GET /ws", &[HOST, "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"], 400)]
+#[case::old_version("GET /ws", &[HOST, "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 12\r\n\
+    sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"], 426)]
+#[case::not_a_connection_header("GET /ws", &[HOST, "upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+    sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"], 400)]
+#[case::compression("GET /ws", &[HOST, UPGRADE, "sec-websocket-extensions: permessage-deflate\r\n"], 101)]
 #[case::nothing_there("GET /wss", &[HOST, UPGRADE], 404)]
 #[case::rebound_name("GET /ws", &["host: evil.example\r\n", UPGRADE], 421)]
 #[case::no_host("GET /ws", &[UPGRADE], 421)]
@@ -115,6 +121,8 @@ async fn requests_are_answered(#[case] line: &str, #[case] headers: &[&str], #[c
     let mut socket = connect(&server, Protocol::Http).await;
     let head = request(&mut socket, line, headers).await;
     assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    // Compression is not agreed on, so that no few bytes become very many.
+    assert!(!head.contains("sec-websocket-extensions"), "{head}");
     if status == 200 {
         assert!(head.contains("content-security-policy: default-src 'none'; script-src 'self'"));
     }
@@ -151,6 +159,7 @@ fn announced(length: u64) -> Vec<u8> {
 #[case::continuation_of_nothing(frame(0x80, b"x"), 1002)]
 #[case::frame_inside_a_message([frame(0x01, b"x"), frame(0x81, b"y")].concat(), 1002)]
 #[case::huge(announced(1 << 62), 1009)]
+#[case::beyond_the_largest(announced(1 << 63), 1009)]
 #[case::large(announced((16 << 20) + 1), 1009)]
 #[case::not_utf8(frame(0x81, b"\xFF"), 1007)]
 #[case::close_code_999(frame(0x88, &999u16.to_be_bytes()), 1002)]

@@ -81,6 +81,8 @@ pub struct Message {
     pub id: MessageId,
     /// When the session received it whole.
     pub accepted: Time,
+    /// Its publisher wants nobody to see it before. Queues heed it, streams do not.
+    pub deliver_at: Time,
     parts: Parts,
     /// Filled by the first reader that needs the neutral form.
     decoded: OnceLock<Box<Properties>>,
@@ -93,7 +95,7 @@ impl Message {
 
     /// A message as it comes back from the store.
     pub fn restored(parts: Parts, id: MessageId, accepted: Time) -> Self {
-        Self { id, accepted, parts, decoded: OnceLock::new() }
+        Self { id, accepted, deliver_at: Time::ZERO, parts, decoded: OnceLock::new() }
     }
 
     /// A message from parts that do not lie in one buffer yet.
@@ -183,7 +185,9 @@ impl Message {
             body,
             ..self.parts
         };
-        Self::restored(parts, self.id, self.accepted)
+        let mut own = Self::restored(parts, self.id, self.accepted);
+        own.deliver_at = self.deliver_at;
+        own
     }
 
     /// The same messages in buffers of their own, small neighbours together, so that a message that stays keeps

@@ -257,7 +257,7 @@ impl Broker {
                 mailbox.refuse(&message, dead_letter, &mut turn);
                 continue;
             }
-            mailbox.append(message.clone(), Time::ZERO, &mut turn);
+            mailbox.append(message.clone(), message.deliver_at, &mut turn);
             if self.dirty.last() != Some(id) {
                 self.dirty.push(*id);
             }

@@ -51,6 +51,9 @@ pub(super) struct Pull {
     /// Go on until interrupted
     #[arg(long, short = 'f', conflicts_with_all = ["count", "all", "wait"])]
     follow: bool,
+    /// Only messages that match this condition, as JMS has it: "colour = 'red' AND size > 2"
+    #[arg(long, value_name = "CONDITION", requires = "follow")]
+    selector: Option<String>,
     /// What becomes of a message that was printed
     #[arg(long, value_enum, default_value_t = Then::Accept)]
     then: Then,
@@ -188,8 +191,12 @@ impl Pull {
     }
 
     async fn follow(&self, client: &Client, broker: &Broker) -> Result<(), Failure> {
-        let subscribe =
-            Subscribe { credit: FOLLOW_CREDIT, settled: self.no_ack, ..Subscribe::default() };
+        let subscribe = Subscribe {
+            credit: FOLLOW_CREDIT,
+            settled: self.no_ack,
+            selector: self.selector.clone(),
+            ..Subscribe::default()
+        };
         let subscribed = client.subscribe(&self.mailbox, &subscribe).await;
         let mut messages = subscribed.map_err(|error| mailbox::explain(error, &self.mailbox))?;
         loop {

@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 
 use super::line::{Line, Receipt};
 use super::message::Delivery;
-use super::{Client, Error};
+use super::{Client, Error, table};
+use crate::broker::{Table, Value};
 
 /// Deliveries that are settled when they are sent know no credit: beyond this nothing more is read
 /// from the connection, also no answers, until they are taken.
@@ -25,11 +26,13 @@ pub struct Subscribe {
     pub exclusive: bool,
     /// Consumers of a higher priority are served first.
     pub priority: i32,
+    /// Only messages that match this condition, as JMS has it; the others stay in the mailbox.
+    pub selector: Option<String>,
 }
 
 impl Default for Subscribe {
     fn default() -> Self {
-        Self { credit: 100, settled: false, exclusive: false, priority: 0 }
+        Self { credit: 100, settled: false, exclusive: false, priority: 0, selector: None }
     }
 }
 
@@ -69,6 +72,11 @@ impl Client {
         let line = self.line.clone();
         let subscription =
             Subscription { line, number, queue, taken: VecDeque::new(), ended: false };
+        let mut arguments = Table::new();
+        if let Some(selector) = &subscribe.selector {
+            arguments.set("selector", Value::text(selector));
+        }
+        let arguments = table::encode(&arguments);
         let asked = wire::Subscribe {
             subscription: number,
             mailbox,
@@ -77,7 +85,7 @@ impl Client {
             settled: subscribe.settled,
             exclusive: subscribe.exclusive,
             ids: false,
-            arguments: &[],
+            arguments: &arguments,
         };
         self.line.ask(|id, out| asked.encode(id, out))?.done().await?;
         Ok(subscription)

@@ -1,13 +1,17 @@
 //! Subscriptions: each has a channel of its own, so that its credit and its leases are its own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pillarbox_native::{self as wire, Code};
 
 use super::answer::Pending;
 use super::open::Open;
 use super::{MAIN, SILENT, table};
-use crate::broker::{ChannelId, Command, Consume, ConsumerId, Name, QosScope, Request};
+use crate::broker::selector::Selector;
+use crate::broker::{
+    ChannelId, Command, Consume, ConsumerId, Name, QosScope, Request, Selection, Table,
+};
 use crate::sessions::Outbox;
 
 #[derive(Default)]
@@ -32,6 +36,11 @@ impl Open {
             let text = "this number of a subscription is taken";
             return self.refuse(id, Code::NotAllowed, text, out);
         }
+        let arguments = table::decode(subscribe.arguments);
+        let selection = match selection(&arguments) {
+            Ok(selection) => selection,
+            Err(text) => return self.refuse(id, Code::Invalid, &text, out),
+        };
         let mailbox: Name = subscribe.mailbox.into();
         let ids = subscribe.ids;
         self.subscriptions.0.insert(channel, Subscription { mailbox: mailbox.clone(), ids });
@@ -47,8 +56,8 @@ impl Open {
             exclusive: subscribe.exclusive,
             priority: subscribe.priority,
             prefetch: subscribe.credit,
-            arguments: table::decode(subscribe.arguments),
-            selection: None,
+            arguments,
+            selection,
             bounded: false,
         };
         let pending = Pending::Subscribed { id, channel };
@@ -99,6 +108,14 @@ impl Open {
         let pending = if id == 0 { Pending::Nothing } else { Pending::Done(id) };
         self.ask(channel, qos, pending, out);
     }
+}
+
+/// The argument `selector`: only matching messages are taken, the others stay.
+fn selection(arguments: &Table) -> Result<Option<Selection>, String> {
+    let Some(value) = arguments.get("selector") else { return Ok(None) };
+    let text = value.as_str().ok_or("a selector is a text")?;
+    let selector = Selector::parse(text).map_err(|error| error.to_string())?;
+    Ok(Some(Selection { selector: Arc::new(selector), drops_others: false }))
 }
 
 /// Above the numbers of pulls.

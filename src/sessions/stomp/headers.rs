@@ -8,7 +8,7 @@ use pillarbox_stomp::{Encoder, FrameWriter, Headers, ServerCommand};
 use super::arguments::is_queue_argument;
 use super::destination::{DestinationOf, has_known_prefix};
 use super::error::Fault;
-use crate::broker::{Delivery, Properties, TIME_SPAN_MAX_MS, Table, TableKey, Value};
+use crate::broker::{Delivery, Properties, TIME_SPAN_MAX_MS, Table, TableKey, Time, Value};
 
 /// delivery-mode of a message that survives a restart.
 const PERSISTENT: u8 = 2;
@@ -71,6 +71,32 @@ fn check_expiration(value: &str) -> Result<(), Fault> {
         Ok(ms) if digits && ms <= TIME_SPAN_MAX_MS => Ok(()),
         _ => Err(Fault::precondition(format_args!("invalid expiration '{value}'"))),
     }
+}
+
+/// Artemis's delays: so many milliseconds, or until a time in milliseconds since 1970.
+pub(super) fn deliver_at(headers: &Headers, now: Time) -> Result<Time, Fault> {
+    const DELAY: &str = "AMQ_SCHEDULED_DELAY";
+    const TIME: &str = "AMQ_SCHEDULED_TIME";
+    let latest = now.plus_ms(TIME_SPAN_MAX_MS);
+    let (name, due) = match (headers.get(DELAY), headers.get(TIME)) {
+        (Some(text), _) => (DELAY, now.plus_ms(number::<u32>(DELAY, text)?.into())),
+        (None, Some(text)) => (TIME, Time(number(TIME, text)?)),
+        (None, None) => return Ok(Time::ZERO),
+    };
+    if due > latest { Err(Fault::invalid_header("SEND", name)) } else { Ok(due) }
+}
+
+/// Artemis's `expires`, in milliseconds since 1970; 0 is never. `expiration` goes before it.
+pub(super) fn expire(headers: &Headers, now: Time, of: &mut Properties) -> Result<(), Fault> {
+    const EXPIRES: &str = "expires";
+    let (Some(text), None) = (headers.get(EXPIRES), &of.expiration) else { return Ok(()) };
+    let expires: u64 = number(EXPIRES, text)?;
+    let left = expires.saturating_sub(now.0);
+    if left > TIME_SPAN_MAX_MS {
+        return Err(Fault::invalid_header("SEND", EXPIRES));
+    }
+    of.expiration = (expires > 0).then(|| left.to_string().into());
+    Ok(())
 }
 
 /// What a MESSAGE says besides what its message says.

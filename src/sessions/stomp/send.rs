@@ -8,7 +8,7 @@ use pillarbox_stomp::{Frame, Headers};
 use super::arguments::queue_arguments;
 use super::destination::{Destination, TEMP_QUEUE};
 use super::error::Fault;
-use super::headers::{is_persistent, properties};
+use super::headers::{deliver_at, expire, is_persistent, properties};
 use super::open::{Flow, Open, Then};
 use super::subscription::{AckMode, Subscription};
 use super::transaction::Action;
@@ -44,6 +44,8 @@ impl Open {
         let headers = &frame.headers;
         let address = self.address(headers)?;
         let mut properties = properties(headers)?;
+        let deliver_at = deliver_at(headers, now)?;
+        expire(headers, now, &mut properties)?;
         self.check_user(&properties)?;
         let transaction = self.transactions.of(headers)?;
         let mut steps = VecDeque::new();
@@ -54,7 +56,7 @@ impl Open {
             let mailbox = self.temp_queue(temp, &mut steps)?;
             properties.reply_to = Some(bytes::Bytes::copy_from_slice(mailbox.as_bytes()));
         }
-        let message = Message::build(&Source {
+        let mut message = Message::build(&Source {
             exchange: &address.exchange,
             key: address.key.as_bytes(),
             properties: &properties,
@@ -63,6 +65,7 @@ impl Open {
             persistent: is_persistent(&properties),
             accepted: now,
         });
+        message.deliver_at = deliver_at;
         let outgoing = Outgoing {
             message: Arc::new(message),
             receipt: headers.get("receipt").map(str::to_owned),
