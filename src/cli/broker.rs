@@ -8,7 +8,7 @@ use pillarbox::client::{Client, Connect, Proof};
 
 use super::Failure;
 
-/// Flags of every verb that talks to a broker.
+// Flags of every verb that talks to a broker. (A comment for documents would stand in the place of what a verb does.)
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Broker")]
 pub(super) struct Broker {

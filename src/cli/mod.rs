@@ -77,6 +77,7 @@ enum Verb {
     /// Let messages of an exchange come to a mailbox
     Bind(Box<To<topology::Bind>>),
     /// Undo a binding
+    #[command(after_help = "Example: pillarbox unbind logs errors --key '*.error'")]
     Unbind(Box<To<topology::Bind>>),
     Consumer(Box<To<watch::ConsumerVerb>>),
     Connection(Box<To<watch::ConnectionVerb>>),
@@ -191,6 +192,31 @@ impl From<client::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The list of verbs says what each does, and the help of each shows how.
+    #[test]
+    fn every_verb_says_what_it_does_with_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty(), "{path} does not say what it does");
+            let verbs: Vec<_> = command.get_subcommands().collect();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!verbs.is_empty() || help.contains("xample"), "{path} shows no example");
+            for verb in verbs {
+                check(verb, &format!("{path} {}", verb.get_name()));
+            }
+        }
+        let command = Cli::command();
+        check(&command, "pillarbox");
+        let mut abouts: Vec<String> = command
+            .get_subcommands()
+            .filter_map(|verb| verb.get_about().map(ToString::to_string))
+            .collect();
+        let count = abouts.len();
+        abouts.sort();
+        abouts.dedup();
+        assert_eq!(abouts.len(), count, "two verbs say that they do the same");
+    }
 
     /// A verb's argument with the name of a flag of every verb would change what that flag says.
     #[test]

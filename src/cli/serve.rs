@@ -15,6 +15,13 @@ use super::Failure;
 
 /// Start a broker. Prints a line for each listener once it accepts, and `ready` last.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pillarbox serve
+  pillarbox serve --data-dir /var/lib/pillarbox --config /etc/pillarbox.toml
+  pillarbox serve --amqp-listen 127.0.0.1:0 --http-listen none
+
+SIGTERM and SIGINT stop it in good order; a kill loses nothing that was confirmed.")]
 pub(super) struct Serve {
     /// Read settings from this TOML file
     #[arg(long, value_name = "FILE", env = "PILLARBOX_CONFIG")]
