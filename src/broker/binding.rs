@@ -21,7 +21,7 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
-        let vhost_name = self.check_binding(from, &bind, true)?;
+        let vhost_name = self.check_binding(from, &bind)?;
         let Bound::New { definition, replay } =
             self.vhost_mut(&vhost_name)?.exchanges.bind(&bind)?
         else {
@@ -54,7 +54,7 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
-        let vhost_name = match self.check_binding(from, &bind, false) {
+        let vhost_name = match self.check_binding(from, &bind) {
             // What is not there is not bound.
             Err(Refusal::NoSuchMailbox { .. } | Refusal::NoSuchExchange { .. }) => {
                 return Ok(Reply::Done);
@@ -66,12 +66,7 @@ impl Broker {
         Ok(Reply::Done)
     }
 
-    fn check_binding(
-        &mut self,
-        from: ConnectionId,
-        bind: &BindingOf,
-        binds: bool,
-    ) -> Result<Name, Refusal> {
+    fn check_binding(&mut self, from: ConnectionId, bind: &BindingOf) -> Result<Name, Refusal> {
         let (user, vhost) = self.whose(from)?;
         let (kind, destination) = match &bind.destination {
             Destination::Mailbox(name) => (Kind::Mailbox, name),
@@ -98,7 +93,7 @@ impl Broker {
         if kind == Kind::Exchange {
             exchanges.get(destination).ok_or_else(|| missing(destination))?;
         }
-        if is_topic && binds {
+        if is_topic {
             self.access.check_topic(&user, &vhost, &bind.source, Action::Read, &bind.key)?;
         }
         Ok(vhost)

@@ -6,6 +6,7 @@ mod amqp_text;
 mod cost;
 mod house;
 mod malformed;
+mod permissions;
 
 use std::fmt::Write;
 use std::path::Path;
