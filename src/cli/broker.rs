@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::io;
+use std::path::PathBuf;
 
 use clap::Args;
-use pillarbox::client::{Client, Connect, Proof};
+use pillarbox::client::{Client, Connect, Proof, Tls};
 
 use super::Failure;
 
@@ -53,6 +54,21 @@ pub(super) struct Broker {
         hide_env_values = true
     )]
     pub(super) vhost: String,
+    /// Speak TLS, with brokers of these authorities (PEM); the listener is usually on port 8477
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PILLARBOX_TLS_CA",
+        hide_env_values = true
+    )]
+    tls_ca: Option<PathBuf>,
+    /// Show this certificate (PEM) to a broker that asks for one
+    #[arg(long, global = true, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
+    tls_certificate: Option<PathBuf>,
+    /// The key of the certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// Print JSON, for programs
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -65,10 +81,25 @@ impl Broker {
             user: self.user.clone(),
             proof: Proof::Password(self.password.clone()),
             vhost: self.vhost.clone(),
+            tls: self.tls()?,
             name: "pillarbox command line".into(),
             ..Connect::default()
         };
         Ok(Client::connect(&connect).await?)
+    }
+
+    fn tls(&self) -> Result<Option<Tls>, Failure> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path)
+                .map_err(|error| Failure::wrong(format!("cannot read {}: {error}", path.display())))
+        };
+        let Some(authorities) = &self.tls_ca else { return Ok(None) };
+        let own = match (&self.tls_certificate, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+            _ => None,
+        };
+        let own = own.as_ref().map(|(certificate, key)| (&certificate[..], &key[..]));
+        Tls::new(&read(authorities)?, own).map(Some).map_err(Failure::wrong)
     }
 
     pub(super) fn login(&self) -> (&str, &str) {

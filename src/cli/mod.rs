@@ -174,6 +174,7 @@ impl From<client::Error> for Failure {
         let code = match &error {
             client::Error::NoBroker { .. }
             | client::Error::OtherProtocol { .. }
+            | client::Error::Tls(_)
             | client::Error::Login(_) => NO_BROKER,
             client::Error::Refused { code: Code::NotFound, .. } => NOTHING,
             _ => FAILED,

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Error;
+use super::Tls;
 use super::line::Line;
 use super::reader::FRAME_SIZE_MAX;
 
@@ -23,6 +24,8 @@ pub struct Connect {
     pub user: String,
     pub proof: Proof,
     pub vhost: String,
+    /// `None` for a listener without TLS.
+    pub tls: Option<Tls>,
     /// Shown to people beside the connection.
     pub name: String,
     pub timeout: Duration,
@@ -54,6 +57,7 @@ impl Default for Connect {
             user: "guest".into(),
             proof: Proof::Password("guest".into()),
             vhost: "/".into(),
+            tls: None,
             name: String::new(),
             timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(20),
@@ -69,6 +73,9 @@ impl Connect {
                 .await
                 .map_err(|error| no_broker(error.to_string()))?;
             socket.set_nodelay(true).map_err(|error| Error::lost(&error))?;
+            if let Some(tls) = &self.tls {
+                return self.open_over(tls.connect(socket, &self.address).await?).await;
+            }
             let rest = self.greet(&mut socket).await?;
             let (input, output) = socket.into_split();
             Ok(Line::start(input, output, rest, self.heartbeat))

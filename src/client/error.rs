@@ -11,6 +11,9 @@ pub enum Error {
     NoBroker { address: String, reason: String },
     #[error("what answers on {address} does not speak the native protocol")]
     OtherProtocol { address: String },
+    /// No handshake, or nothing to begin one with.
+    #[error("TLS with {0}")]
+    Tls(String),
     #[error("login refused: {0}")]
     Login(String),
     /// The broker says no.

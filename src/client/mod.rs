@@ -30,6 +30,7 @@ mod session;
 mod settle;
 mod subscription;
 mod table;
+mod tls;
 mod topic;
 mod will;
 
@@ -50,6 +51,7 @@ pub use self::session::{
 };
 pub use self::settle::Outcome;
 pub use self::subscription::{Subscribe, Subscription};
+pub use self::tls::Tls;
 pub use self::topic::topic_binding;
 pub use self::will::{Will, WillOn};
 

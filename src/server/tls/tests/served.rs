@@ -12,6 +12,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::handshakes::BOTH;
 use super::pki::{Authority, Identity, settings};
+use crate::client::{self, Client};
 use crate::config::{Address, CertificateName, Config, Secret};
 use crate::server::{Protocol, Server, StartError, TlsError};
 
@@ -161,12 +162,33 @@ async fn stomp_and_websockets_know_the_certificate_too() {
     hears(&mut client, "CONNECTED\n").await;
 }
 
+/// With the library that the command line uses.
 #[tokio::test]
 async fn native_protocol_is_spoken_over_tls() {
     let house = house().await;
-    let mut client = house.connect(Protocol::Native, None).await;
-    say(&mut client, b"PBOX\x01\x01\0\0").await;
-    hears(&mut client, "Pillarbox").await;
+    let port = house.server.tls_address(Protocol::Native).unwrap().port();
+    let connect = |tls| client::Connect {
+        address: format!("localhost:{port}"),
+        user: "anna".into(),
+        proof: client::Proof::Password("s3cret".into()),
+        tls: Some(tls),
+        ..client::Connect::default()
+    };
+    let anna = house.authority.client("anna");
+    let own = (anna.certificate.as_bytes(), anna.key.as_bytes());
+    for own in [None, Some(own)] {
+        let tls = client::Tls::new(house.authority.pem().as_bytes(), own).unwrap();
+        let client = Client::connect(&connect(tls)).await.unwrap();
+        client.declare(&client::Mailbox::durable("jobs")).await.unwrap();
+        client.push("jobs", vec![7; 1 << 20]).await.unwrap();
+        client.purge("jobs").await.unwrap();
+    }
+    let theirs = client::Tls::new(Authority::new("theirs").pem().as_bytes(), None).unwrap();
+    let error = Client::connect(&connect(theirs)).await.err().unwrap().to_string();
+    let start = format!("TLS with localhost:{port}: invalid peer certificate: ");
+    assert!(error.starts_with(&start), "{error}");
+    let empty = client::Tls::new(b"", None).unwrap_err().to_string();
+    assert_eq!(empty, "TLS with the authorities: there is no certificate in it");
 }
 
 #[tokio::test]
