@@ -40,7 +40,14 @@ impl Broker {
                 Destination::Exchange(name) => {
                     let (vhost, exchange) = (vhost_name.clone(), name.clone());
                     let keys = vec![Bytes::copy_from_slice(message.key())];
-                    self.burials.push(Burial { vhost, exchange, keys, message, dead: false });
+                    self.burials.push(Burial {
+                        vhost,
+                        exchange,
+                        keys,
+                        message,
+                        dead: false,
+                        waits: None,
+                    });
                 }
             }
         }

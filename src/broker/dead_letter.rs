@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::command::{MailboxId, Seq};
 use super::lane::Entry;
 use super::mailbox::Mailbox;
 use super::message::{Message, Properties};
@@ -39,6 +40,8 @@ pub(super) struct Burial {
     pub(super) message: Arc<Message>,
     /// A death; otherwise the end of a delay.
     pub(super) dead: bool,
+    /// Where it still lies until it has come to rest everywhere else.
+    pub(super) waits: Option<(MailboxId, Seq)>,
 }
 
 impl Burial {
@@ -67,7 +70,7 @@ impl Burial {
         };
         let key = keys.first().cloned().unwrap_or_default();
         let message = Arc::new(message.readdressed(&exchange, &key, &properties));
-        Self { vhost: mailbox.vhost.clone(), exchange, keys, message, dead: true }
+        Self { vhost: mailbox.vhost.clone(), exchange, keys, message, dead: true, waits: None }
     }
 
     pub(super) fn due(vhost: Name, exchange: Name, entry: &Entry) -> Self {
@@ -85,7 +88,7 @@ impl Burial {
         }
         let key = Bytes::copy_from_slice(message.key());
         let message = Arc::new(message.readdressed(&exchange, &key, &properties));
-        Self { vhost, exchange, keys, message, dead: false }
+        Self { vhost, exchange, keys, message, dead: false, waits: None }
     }
 }
 

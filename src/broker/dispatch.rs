@@ -42,6 +42,7 @@ impl Mailbox {
             return self.dispatch_stream(turn);
         }
         self.wake_due(turn);
+        self.bury_due(turn);
         self.unfinished = false;
         self.turn_back(turn);
         let mut looks = LOOKS_MAX;
@@ -146,13 +147,20 @@ impl Mailbox {
         turn.deliver(connection, delivery);
     }
 
-    fn lease(&mut self, entry: Entry, taker: Taker, consumer: Option<ConsumerId>, turn: &Turn<'_>) {
+    fn lease(
+        &mut self,
+        mut entry: Entry,
+        taker: Taker,
+        consumer: Option<ConsumerId>,
+        turn: &Turn<'_>,
+    ) {
         let (connection, channel, since) = (taker.connection, taker.channel, turn.now);
         let timeout = self.timeout_ms(taker.timeout_ms, turn.settings);
         let due = timeout.map(|ms| since.plus_ms(ms));
         if self.leases_due.is_none_or(|first| due.is_some_and(|due| due < first)) {
             self.leases_due = due;
         }
+        entry.acquired = entry.acquired.saturating_add(1);
         self.leases.insert(Lease { entry, connection, channel, consumer, since });
     }
 
@@ -173,6 +181,7 @@ impl Mailbox {
             message: entry.message.clone(),
             redelivered: entry.rest.redelivered,
             attempts: self.counts_attempts().then_some(entry.rest.attempts),
+            acquired: entry.acquired.max(entry.rest.attempts),
             offset: None,
             settled: taker.no_ack,
         }

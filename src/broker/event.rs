@@ -106,6 +106,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// Failed attempts before this one, where the mailbox counts them.
     pub attempts: Option<u32>,
+    /// Deliveries before this one, failed or not, as far as they are remembered.
+    pub acquired: u32,
     /// Position in a stream, for its readers.
     pub offset: Option<u64>,
     /// Nobody will settle it: it was settled when it was handed over.

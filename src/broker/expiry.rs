@@ -69,7 +69,10 @@ impl Mailbox {
     /// Whether one more message of this size must be refused by the overflow rule.
     pub(super) fn refuses(&self, size: u64) -> bool {
         self.limits.overflow != Overflow::DropHead
-            && (self.limits.length_max.is_some_and(|most| self.ready + 1 > most)
+            && (self
+                .limits
+                .length_max
+                .is_some_and(|most| self.ready + self.unburied.len() + 1 > most)
                 || self.limits.bytes_max.is_some_and(|most| self.ready_bytes + size > most))
     }
 
@@ -119,6 +122,7 @@ impl Mailbox {
             }
         }
         consider(self.leases_due);
+        consider(self.unburied.next_due());
         if let Some(idle) = self.limits.expires_ms
             && self.consumers.is_empty()
         {

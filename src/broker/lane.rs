@@ -24,6 +24,8 @@ pub(super) struct Entry {
     pub(super) epoch: Epoch,
     /// The store holds it, or will with its epoch.
     pub(super) stored: bool,
+    /// How often it was delivered to be settled; not kept by the store.
+    pub(super) acquired: u32,
 }
 
 impl Entry {

@@ -134,7 +134,14 @@ mod tests {
 
     fn lease(message: &Arc<Message>, seq: u64) -> Lease {
         let (rest, epoch) = (Rest::default(), Epoch(0));
-        let entry = Entry { seq: Seq(seq), message: message.clone(), rest, epoch, stored: false };
+        let entry = Entry {
+            seq: Seq(seq),
+            message: message.clone(),
+            rest,
+            epoch,
+            stored: false,
+            acquired: 0,
+        };
         let (connection, channel, since) = (ConnectionId(1), ChannelId(1), Time::ZERO);
         Lease { entry, connection, channel, consumer: None, since }
     }

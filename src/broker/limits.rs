@@ -74,6 +74,8 @@ pub struct Limits {
     overflow_given: bool,
     pub dead_letter_exchange: Option<Name>,
     pub dead_letter_key: Option<Name>,
+    /// Dead letters stay until they have a place: asked for, and possible. See `keeps_dead`.
+    dead_letters_wait: Option<bool>,
     /// Highest priority; `None` for a mailbox without priorities.
     pub priority_max: Option<u8>,
     pub single_active: bool,
@@ -86,6 +88,8 @@ pub struct Limits {
     /// Where neither says anything.
     delivery_limit_default: Option<u32>,
 }
+
+const AT_LEAST_ONCE: &str = "at-least-once";
 
 /// Arguments that a redeclaration must repeat, in RabbitMQ's order; others are ignored in comparing.
 const COMPARED: &[&str] = &[
@@ -168,15 +172,19 @@ impl Limits {
             Some(0) | None => None,
             Some(most) => Some(most as u8),
         };
-        for mode in ["x-queue-master-locator", "x-dead-letter-strategy"] {
-            reader.text(mode)?;
-        }
+        reader.text("x-queue-master-locator")?;
         let age_max_ms = match reader.text("x-max-age")? {
             None => None,
             Some(span) => match age_ms(&span) {
                 Some(ms) => Some(ms),
                 None => return Err(reader.invalid("x-max-age", "invalid_max_age")),
             },
+        };
+        let dead_letters_wait = match reader.text("x-dead-letter-strategy")?.as_deref() {
+            None => None,
+            Some("at-most-once") => Some(false),
+            Some(AT_LEAST_ONCE) => Some(true),
+            Some(_) => return Err(reader.invalid("x-dead-letter-strategy", "invalid_dlx_strategy")),
         };
         if let Some(mode) = reader.text("x-queue-mode")?
             && !matches!(mode.as_str(), "default" | "lazy")
@@ -214,6 +222,7 @@ impl Limits {
             overflow_given,
             dead_letter_exchange: dead_letter_exchange.map(Name::from),
             dead_letter_key: dead_letter_key.map(Name::from),
+            dead_letters_wait,
             priority_max: if kind == MailboxKind::Classic { priority_max } else { None },
             single_active: reader.flag("x-single-active-consumer")?.unwrap_or(false),
             consumer_timeout_ms: reader.number("x-consumer-timeout", 0, TIME_SPAN_MAX_MS)?,
@@ -245,6 +254,14 @@ impl Limits {
     ) -> Result<Option<u64>, Refusal> {
         let reader = Reader { name, vhost, table: arguments };
         reader.number("x-consumer-timeout", 0, TIME_SPAN_MAX_MS)
+    }
+
+    /// Whether a dead letter stays here until every mailbox it goes to took it. As RabbitMQ has it, only where
+    /// publishers are refused when the mailbox is full: what is dropped for want of room cannot wait.
+    pub(super) fn keeps_dead(&self) -> bool {
+        self.dead_letters_wait == Some(true)
+            && self.dead_letter_exchange.is_some()
+            && self.overflow == Overflow::RejectPublish
     }
 
     fn with_delivery_limit(mut self) -> Self {
@@ -289,6 +306,10 @@ impl Limits {
             }
             if self.dead_letter_key.is_none() {
                 self.dead_letter_key = text("dead-letter-routing-key");
+            }
+            if self.dead_letters_wait.is_none() {
+                let strategy = policy::text(policy, "dead-letter-strategy");
+                self.dead_letters_wait = strategy.map(|it| it == AT_LEAST_ONCE);
             }
             // RabbitMQ's rule differs by kind here.
             if (!self.overflow_given || self.kind == MailboxKind::Quorum)

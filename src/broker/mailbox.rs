@@ -20,6 +20,7 @@ use super::name::{Name, Time};
 use super::paging::Recalls;
 use super::stream::Stream;
 use super::turn::Turn;
+use super::unburied::Unburied;
 
 #[derive(Debug)]
 pub(super) struct Mailbox {
@@ -49,6 +50,7 @@ pub(super) struct Mailbox {
     /// Ready messages with an expiry of their own, and their lanes.
     pub(super) expiries: BTreeSet<(Time, Seq, u8)>,
     pub(super) recalls: Recalls,
+    pub(super) unburied: Unburied,
     pub(super) ready: u64,
     pub(super) ready_bytes: u64,
     pub(super) counts: Counts,
@@ -126,6 +128,7 @@ impl Mailbox {
             delayed: Delayed::default(),
             expiries: BTreeSet::new(),
             recalls: Recalls::default(),
+            unburied: Unburied::default(),
             ready: 0,
             ready_bytes: 0,
             counts: Counts::default(),
@@ -181,7 +184,7 @@ impl Mailbox {
         };
         let stored =
             self.durable() && (message.persistent() || self.limits.kind != MailboxKind::Classic);
-        let entry = Entry { seq, message, rest, epoch: turn.epoch, stored };
+        let entry = Entry { seq, message, rest, epoch: turn.epoch, stored, acquired: 0 };
         if stored {
             turn.write(Write::Append(entry.append(self.id, false)));
         }
@@ -368,10 +371,13 @@ impl Mailbox {
 
     /// The message goes for good; where the mailbox has a dead-letter exchange, it goes there.
     pub(super) fn discard(&mut self, entry: Entry, reason: Reason, turn: &mut Turn<'_>) {
+        if self.limits.keeps_dead() {
+            return self.keep_dead(entry, reason, turn);
+        }
         self.remove_stored(&entry, turn);
         if self.limits.dead_letter_exchange.is_some() {
             self.counts.dead_lettered += 1;
-            turn.bury(self, &entry.message, reason);
+            turn.bury(self, &entry.message, reason, None);
             return;
         }
         match reason {
@@ -414,7 +420,7 @@ impl Mailbox {
     ) {
         self.counts.refused += 1;
         if dead_letter && self.limits.dead_letter_exchange.is_some() {
-            turn.bury(self, message, Reason::MaxLength);
+            turn.bury(self, message, Reason::MaxLength, None);
         }
     }
 }

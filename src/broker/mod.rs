@@ -48,6 +48,7 @@ mod tests;
 mod timeout;
 mod topology;
 mod turn;
+mod unburied;
 mod value;
 mod vhost;
 

@@ -136,7 +136,14 @@ impl Mailbox {
                         // It expired on its way.
                         self.expiries.insert((rest.expires, seq, fetched.lane as u8));
                     }
-                    whole.push(Entry { seq, message, rest, epoch: Epoch(0), stored: true });
+                    whole.push(Entry {
+                        seq,
+                        message,
+                        rest,
+                        epoch: Epoch(0),
+                        stored: true,
+                        acquired: 0,
+                    });
                 }
                 Err(reason) => {
                     // A stored record that cannot be trusted is never delivered; its neighbours are.

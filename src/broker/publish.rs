@@ -294,6 +294,7 @@ impl Broker {
             message: message.clone(),
             redelivered: false,
             attempts: None,
+            acquired: 0,
             offset: None,
             settled: true,
         };
@@ -340,14 +341,28 @@ impl Broker {
     }
 
     fn bury_one(&mut self, burial: Burial, now: Time, out: &mut Vec<Effect>) {
-        let Burial { vhost, exchange, keys, message, dead } = burial;
+        let Burial { vhost, exchange, keys, message, dead, waits } = burial;
         let (key, more) = keys.split_first().map_or((&[][..], &[][..]), |(a, b)| (&a[..], b));
         let (mut targets, routed) = self.follow(&vhost, &exchange, key, more, &message);
+        let leads_somewhere = !targets.is_empty() || !routed.delayed.is_empty();
         if dead {
             let mailboxes = &self.mailboxes;
             targets.retain(|id| {
                 mailboxes.get(id).is_some_and(|mailbox| !circles(&message, &mailbox.name))
             });
+        }
+        if let Some((id, seq)) = waits {
+            let size = message.body().len() as u64;
+            let full = |id| self.mailboxes.get(id).is_some_and(|mailbox| mailbox.refuses(size));
+            let placed = leads_somewhere && !targets.iter().any(full);
+            let mut turn = carry!(self, now, out);
+            let Some(mailbox) = self.mailboxes.get_mut(&id) else { return };
+            self.dirty.push(id);
+            if !placed {
+                return mailbox.bury_later(now);
+            }
+            // In the same batch as its new places.
+            mailbox.buried(seq, &mut turn);
         }
         if targets.is_empty() && routed.delayed.is_empty() {
             self.totals.unroutable += 1;

@@ -60,7 +60,15 @@ impl Turn<'_> {
         self.bursts.add(to, delivery, self.out);
     }
 
-    pub(super) fn bury(&mut self, mailbox: &Mailbox, message: &Message, reason: Reason) {
-        self.burials.push(Burial::dead(mailbox, message, reason, self.now));
+    /// With a position, the message waits there for its place.
+    pub(super) fn bury(
+        &mut self,
+        mailbox: &Mailbox,
+        message: &Message,
+        reason: Reason,
+        waits: Option<Seq>,
+    ) {
+        let waits = waits.map(|seq| (mailbox.id, seq));
+        self.burials.push(Burial { waits, ..Burial::dead(mailbox, message, reason, self.now) });
     }
 }

@@ -374,7 +374,14 @@ impl Log {
             match message {
                 Ok(message) => {
                     memory += message.size() as u64;
-                    entries.push(Entry { seq, message, rest, epoch: Epoch(0), stored: true });
+                    entries.push(Entry {
+                        seq,
+                        message,
+                        rest,
+                        epoch: Epoch(0),
+                        stored: true,
+                        acquired: 0,
+                    });
                 }
                 Err(reason) => lost.push((seq, Some(reason))),
             }

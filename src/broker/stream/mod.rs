@@ -273,7 +273,7 @@ impl Mailbox {
         self.next.0 += 1;
         self.counts.published += 1;
         let rest = Rest { since: turn.now, ..Rest::default() };
-        let entry = Entry { seq, message, rest, epoch: turn.epoch, stored: true };
+        let entry = Entry { seq, message, rest, epoch: turn.epoch, stored: true, acquired: 0 };
         turn.out.push(Effect::Write(Write::Append(entry.append(self.id, false))));
         self.ready += 1;
         self.ready_bytes += entry.body_size();
@@ -477,6 +477,7 @@ impl Feeding<'_, '_> {
                     message: entry.message.clone(),
                     redelivered: false,
                     attempts: None,
+                    acquired: 0,
                     offset: Some(entry.seq.0 - 1),
                     settled: reader.no_ack,
                 };

@@ -540,3 +540,114 @@ fn argument_of_a_client_feeds_no_exchange() {
     house.put(c, "a", &["1"]);
     assert_eq!(house.empty(c, "a"), ["1"]);
 }
+
+const KEEPS: [(&str, &str); 4] = [
+    ("x-queue-type", "quorum"),
+    ("x-overflow", "reject-publish"),
+    ("x-dead-letter-strategy", "at-least-once"),
+    ("x-dead-letter-exchange", "graves"),
+];
+
+/// `a` keeps its dead letters until `dead`, which has room for one, takes them. One is on its way, behind another.
+fn one_unburied(house: &mut House) -> ConnectionId {
+    let c = house.connect();
+    house.exchange(c, "graves", "fanout");
+    let full = [("x-max-length", int(1)), ("x-overflow", text("reject-publish"))];
+    house.declare_with(c, "dead", &full);
+    house.bind(c, "graves", "dead", "");
+    house.declare_with(c, "a", &KEEPS.map(|(name, value)| (name, text(value))));
+    house.put(c, "dead", &["stone"]);
+    house.put(c, "a", &["1"]);
+    let seen = house.get(c, "a").unwrap();
+    house.settle(c, &seen, Outcome::Rejected);
+    house.check_books();
+    assert_eq!((house.ready("a"), house.ready("dead")), (0, 1));
+    c
+}
+
+#[test]
+fn dead_letter_waits_until_there_is_room() {
+    let mut house = House::new();
+    let c = one_unburied(&mut house);
+    house.wait(30_000);
+    assert_eq!(house.empty(c, "dead"), ["stone"]);
+    house.wait(10_000);
+    let seen = house.get(c, "dead").unwrap();
+    assert_eq!(seen.body, "1");
+    assert_eq!(header(&seen, "x-first-death-reason"), Some(text("rejected")));
+    assert_eq!(house.mailbox("a").counts.dead_lettered, 1);
+    house.check_books();
+    house.crash();
+    assert_eq!((house.ready("a"), house.ready("dead")), (0, 1), "in one of them");
+}
+
+#[test]
+fn dead_letter_that_waits_survives_a_crash() {
+    let mut house = House::new();
+    one_unburied(&mut house);
+    house.crash();
+    let c = house.connect();
+    let seen = house.get(c, "a").unwrap();
+    assert_eq!((seen.body.as_str(), seen.redelivered), ("1", true));
+}
+
+#[test]
+fn dead_letter_waits_for_an_exchange_and_a_binding() {
+    let mut house = House::new();
+    let c = house.connect();
+    house.declare_with(c, "a", &KEEPS.map(|(name, value)| (name, text(value))));
+    house.publish(c, Post::to("a", "1").expiration(10));
+    house.wait(100);
+    assert_eq!((house.ready("a"), house.mailbox("a").unburied.len()), (0, 1));
+    house.exchange(c, "graves", "fanout");
+    house.wait(10_000);
+    house.declare(c, "dead");
+    house.bind(c, "graves", "dead", "");
+    house.wait(10_000);
+    assert_eq!(house.empty(c, "dead"), ["1"]);
+    house.check_books();
+}
+
+#[test]
+fn dead_letters_that_wait_count_as_length() {
+    let mut house = House::new();
+    let c = one_unburied(&mut house);
+    house.define(Definition::Policy(policy("p", "^a$", &[("max-length", int(1))])));
+    house.publish(c, Post::to("a", "2").confirm(1));
+    assert_eq!(house.told(c), ["refused 1"]);
+}
+
+#[test]
+fn dead_letters_wait_only_where_publishers_are_refused() {
+    let mut house = House::new();
+    let c = house.connect();
+    let arguments = KEEPS.map(|(name, value)| (name, text(value)));
+    let drops: Vec<_> = arguments.into_iter().filter(|(name, _)| *name != "x-overflow").collect();
+    house.declare_with(c, "a", &drops);
+    house.publish(c, Post::to("a", "1").expiration(10));
+    house.wait(100);
+    assert_eq!(house.mailbox("a").unburied.len(), 0);
+    assert_eq!(house.mailbox("a").counts.dead_lettered, 1);
+    // A policy that comes later says the same of those that wait already.
+    house.check_books();
+    let wrong = [("x-dead-letter-strategy", text("twice"))];
+    let refused = house.refused(c, mailbox("b", &wrong));
+    assert!(refused.ends_with("invalid_dlx_strategy"), "{refused}");
+}
+
+#[test]
+fn deliveries_are_counted_apart_from_failed_attempts() {
+    let mut house = House::new();
+    let c = house.connect();
+    house.declare_with(c, "a", &[("x-queue-type", text("quorum"))]);
+    house.put(c, "a", &["1"]);
+    let mut counts = Vec::new();
+    for outcome in [Outcome::Released, RETRY, Outcome::Released] {
+        let seen = house.get(c, "a").unwrap();
+        counts.push((seen.delivery.attempts, seen.delivery.acquired));
+        house.settle(c, &seen, outcome);
+    }
+    let last = house.get(c, "a").unwrap().delivery;
+    counts.push((last.attempts, last.acquired));
+    assert_eq!(counts, [(Some(0), 0), (Some(0), 1), (Some(1), 2), (Some(1), 3)]);
+}

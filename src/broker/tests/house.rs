@@ -529,7 +529,8 @@ impl House {
             let it = mailbox.counts;
             let left = it.settled + it.expired + it.dropped + it.dead_lettered + it.purged;
             let leased = mailbox.leases.len() as u64;
-            let here = mailbox.ready + leased + mailbox.delayed.len() + mailbox.recalls.len();
+            let hidden = mailbox.delayed.len() + mailbox.recalls.len() + mailbox.unburied.len();
+            let here = mailbox.ready + leased + hidden;
             assert_eq!(it.published + it.recovered, left + it.damaged + here, "{name}: {it:?}");
             let mut held: BTreeMap<(ConnectionId, ConsumerId), u32> = BTreeMap::new();
             for lease in mailbox.leases.values() {

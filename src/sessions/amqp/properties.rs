@@ -60,13 +60,14 @@ fn wire_fields(properties: &Properties) -> Fields {
 /// it came in another form, or the broker adds headers.
 pub(super) fn of_delivery(delivery: &Delivery) -> Option<BytesMut> {
     let attempts = delivery.attempts.filter(|attempts| *attempts > 0);
+    let acquired = delivery.attempts.and(Some(delivery.acquired)).filter(|acquired| *acquired > 0);
     let foreign = delivery.message.form().id != AMQP.id;
     if let (false, None, Some(offset)) = (foreign, attempts, delivery.offset)
         && let Some(wire) = with_offset(delivery.message.property_bytes(), offset as i64)
     {
         return Some(wire);
     }
-    if !foreign && attempts.is_none() && delivery.offset.is_none() {
+    if !foreign && attempts.is_none() && acquired.is_none() && delivery.offset.is_none() {
         return None;
     }
     let mut found = if foreign {
@@ -76,6 +77,7 @@ pub(super) fn of_delivery(delivery: &Delivery) -> Option<BytesMut> {
     };
     let added = [
         ("x-delivery-count", attempts.map(i64::from)),
+        ("x-acquired-count", acquired.map(i64::from)),
         ("x-stream-offset", delivery.offset.map(|offset| offset as i64)),
     ];
     for (name, number) in added {

@@ -142,6 +142,7 @@ fn delivery(consumer: u32, seq: u64) -> Event {
         message: Arc::new(Message::new(parts, NOW)),
         redelivered: false,
         attempts: None,
+        acquired: 0,
         offset: None,
         settled: false,
     })

@@ -307,6 +307,7 @@ mod tests {
             message: Arc::new(message),
             redelivered: false,
             attempts: Some(2),
+            acquired: 0,
             offset: Some(7),
             settled: false,
         };
