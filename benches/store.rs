@@ -347,6 +347,7 @@ fn drain(store: &mut Store, count: u64, batch: u64) {
         for part in 0..4 {
             let ranges = vec![(Seq(first.0 + part * batch / 4), (batch / 4) as u32)];
             let found = reader.fetch(&Fetch { mailbox: MailboxId(1), lane: 0, ranges });
+            let found = found.expect("the files can be read");
             assert!(found.iter().all(|it| it.message.is_ok()), "a message cannot be read");
         }
         store.commit(&[remove(1, first.0, batch as u32)], Time(2)).expect("the store commits");

@@ -115,7 +115,8 @@ fn flipped_bits_are_never_delivered() {
         for mailbox in &recovered.mailboxes {
             for run in &mailbox.messages {
                 let ranges = vec![(run.first, run.count)];
-                for found in reader.fetch(&Fetch { mailbox: mailbox.id, lane: 0, ranges }) {
+                let fetch = Fetch { mailbox: mailbox.id, lane: 0, ranges };
+                for found in reader.fetch(&fetch).unwrap() {
                     known += 1;
                     match found.message {
                         Ok(message) => {
@@ -167,7 +168,7 @@ fn damaged_record_is_set_aside_and_its_neighbours_are_whole() {
 
         let (mut store, _) = Store::open_in(directory(), &[&RAW], options()).unwrap();
         let fetch = Fetch { mailbox: MailboxId(1), lane: 0, ranges: vec![(Seq(1), 20)] };
-        let found = store.reader().fetch(&fetch);
+        let found = store.reader().fetch(&fetch).unwrap();
         let bad: Vec<u64> =
             found.iter().filter(|it| it.message.is_err()).map(|it| it.seq.0).collect();
         assert_eq!(bad, vec![7]);
@@ -238,6 +239,60 @@ fn full_disk_is_told_apart_and_the_commit_can_come_again() {
     let (store, recovered) = Store::open_in(Arc::new(disk), &[&RAW], options()).unwrap();
     model.compare(&recovered).unwrap();
     model.compare_bodies(&store.reader()).unwrap();
+}
+
+/// Appends and homes until the disk is full; returns the last position that is stored.
+fn fill(disk: &FaultyDisk, store: &mut Store, home: bool) -> u64 {
+    store.commit(&[define(1)], Time(1)).unwrap();
+    disk.fill_at(3 << 20);
+    for seq in (1..).step_by(20) {
+        let writes: Vec<Write> =
+            (seq..seq + 20).map(|at| append(1, at, &body(at, 5_000))).collect();
+        let full = match store.commit(&writes, Time(1)) {
+            Ok(()) if !home => continue,
+            Ok(()) => match store.home() {
+                Ok(()) => continue,
+                Err(error) => (seq + 19, error),
+            },
+            Err(error) => (seq - 1, error),
+        };
+        assert!(matches!(full.1, StoreError::DiskFull), "{}", full.1);
+        return full.0;
+    }
+    unreachable!("the disk never fills")
+}
+
+/// A full disk makes redb's handle useless, and with it every message behind it, none of which is damaged.
+#[test]
+fn messages_behind_a_failed_write_are_out_of_reach_and_not_damaged() {
+    // Before the commit fails, or the homing before any commit notices.
+    for home in [false, true] {
+        let options = Options { hard_cap: 64 << 20, journal_cache: 0, home_cache: 0, ..options() };
+        let disk = FaultyDisk::default();
+        let (mut store, _) = Store::open_in(Arc::new(disk.clone()), &[&RAW], options).unwrap();
+        let last = fill(&disk, &mut store, home);
+        let reader = store.reader();
+        let all = Fetch { mailbox: MailboxId(1), lane: 0, ranges: vec![(Seq(1), last as u32)] };
+        let out = reader.fetch(&all).expect_err("the handle is dead");
+        assert!(matches!(out.error, StoreError::Dead), "{}", out.error);
+        disk.fill_at(0);
+        let waiting = {
+            let (reader, opened) = (reader.clone(), out.opened);
+            std::thread::spawn(move || reader.wait(opened))
+        };
+        store.mend(out.opened).unwrap();
+        assert!(waiting.join().unwrap(), "the files are back");
+        let found = reader.fetch(&all).unwrap();
+        assert_eq!(found.len() as u64, last);
+        for it in found {
+            assert_eq!(it.message.unwrap().body(), Body { seed: it.seq.0, len: 5_000 }.bytes());
+        }
+        store.mend(out.opened).unwrap();
+        assert!(reader.wait(out.opened), "nothing was opened again without need");
+        store.close().unwrap();
+        let closed = reader.fetch(&all).expect_err("the store is closed");
+        assert!(!reader.wait(closed.opened));
+    }
 }
 
 #[test]
@@ -339,7 +394,8 @@ fn readers_keep_up_with_moving_messages() {
                 let first = from + random.below(to - from);
                 let count = (1 + random.below(50)).min(to - first);
                 let ranges = vec![(Seq(first), count as u32)];
-                let found = reader.fetch(&Fetch { mailbox: MailboxId(1), lane: 0, ranges });
+                let found =
+                    reader.fetch(&Fetch { mailbox: MailboxId(1), lane: 0, ranges }).unwrap();
                 let still = low.load(Ordering::SeqCst);
                 for it in found.iter().filter(|it| it.seq.0 >= still && it.seq.0 % 3 != 0) {
                     let message = it.message.as_ref().expect("a live message is found");

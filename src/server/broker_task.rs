@@ -8,13 +8,14 @@ use std::sync::mpsc::Sender;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
-use super::committer::Job;
+use super::committer::{Job, Work};
 use super::fatal;
 use super::intake::{Batch, Input, Intake};
 use super::notice::Notice;
 use super::outbox::Outboxes;
 use super::release::Releases;
 use super::timer::Timer;
+use super::watch::Growth;
 use crate::broker::{
     Broker, Command, ConnectionId, Effect, Epoch, Event, Fetch, SERVER, Time, Write,
 };
@@ -34,12 +35,14 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) intake: Intake,
     pub(super) notices: mpsc::UnboundedReceiver<Notice>,
-    pub(super) jobs: Sender<Job>,
+    pub(super) committer: Sender<Work>,
     pub(super) fetches: Sender<Fetch>,
     /// Beyond this many bytes of writes that are not durable, publishers wait.
     pub(super) undurable_bytes_max: usize,
     /// Tells the committer that nobody will wait for space forever.
     pub(super) stopping: Arc<AtomicBool>,
+    /// Is told of every batch that became durable.
+    pub(super) growth: Growth,
 }
 
 pub(super) struct BrokerTask {
@@ -48,10 +51,11 @@ pub(super) struct BrokerTask {
     intake: Intake,
     notices: mpsc::UnboundedReceiver<Notice>,
     /// `None` once the last writes went to the committer.
-    jobs: Option<Sender<Job>>,
+    committer: Option<Sender<Work>>,
     fetches: Option<Sender<Fetch>>,
     undurable_bytes_max: usize,
     stopping: Arc<AtomicBool>,
+    growth: Growth,
 
     inputs: VecDeque<Input>,
     effects: Vec<Effect>,
@@ -87,10 +91,11 @@ impl BrokerTask {
             clock: parts.clock,
             intake: parts.intake,
             notices: parts.notices,
-            jobs: Some(parts.jobs),
+            committer: Some(parts.committer),
             fetches: Some(parts.fetches),
             undurable_bytes_max: parts.undurable_bytes_max,
             stopping: parts.stopping,
+            growth: parts.growth,
             inputs: VecDeque::new(),
             effects: parts.effects,
             outboxes: Outboxes::default(),
@@ -204,6 +209,7 @@ impl BrokerTask {
     fn committed(&mut self, epoch: Epoch, spare: Vec<Write>, now: Time) {
         if let Some((_, bytes)) = self.in_flight.pop_front() {
             self.in_flight_bytes -= bytes;
+            self.growth.add(bytes);
         }
         self.spare = spare;
         let outboxes = &mut self.outboxes;
@@ -274,9 +280,9 @@ impl BrokerTask {
         let bytes = std::mem::take(&mut self.open_bytes);
         self.in_flight.push_back((epoch, bytes));
         self.in_flight_bytes += bytes;
-        if let Some(jobs) = &self.jobs {
+        if let Some(committer) = &self.committer {
             // The committer ends only after this sender, or with the process.
-            let _ = jobs.send(Job { epoch, writes, now });
+            let _ = committer.send(Work::Commit(Job { epoch, writes, now }));
         }
     }
 
@@ -301,7 +307,7 @@ impl BrokerTask {
         self.perform(now);
         self.hand_over(now);
         self.outboxes.sever();
-        (self.jobs, self.fetches) = (None, None);
+        (self.committer, self.fetches) = (None, None);
         let mut closed = Ok(());
         while let Some(notice) = self.notices.recv().await {
             match notice {

@@ -15,9 +15,17 @@ use crate::store::{Store, StoreError};
 
 /// Waits between attempts on a full disk.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LAST: Duration = Duration::from_secs(5);
+const RETRY_LAST: Duration = Duration::from_secs(1);
 /// A broker that shall stop does not wait for space for longer than this.
 const STOP_ATTEMPTS_MAX: u32 = 20;
+
+pub(super) enum Work {
+    Commit(Job),
+    /// The reader cannot reach files that had been opened so often.
+    Mend {
+        opened: u64,
+    },
+}
 
 /// Writes that become durable together.
 pub(super) struct Job {
@@ -28,10 +36,10 @@ pub(super) struct Job {
 
 pub(super) struct Committer {
     pub(super) store: Store,
-    pub(super) jobs: Receiver<Job>,
+    pub(super) work: Receiver<Work>,
     pub(super) notices: UnboundedSender<Notice>,
     pub(super) stopping: Arc<AtomicBool>,
-    /// Reads from the store; when the jobs end it has ended or is about to.
+    /// Reads from the store; when the work ends it has ended or is about to.
     pub(super) reader: JoinHandle<()>,
     /// The planted bug: says that a batch is durable before it is.
     #[cfg(feature = "planted")]
@@ -40,25 +48,36 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn start(self) -> std::io::Result<JoinHandle<()>> {
-        let work = || self.work();
+        let work = || self.run();
         thread::Builder::new()
             .name("committer".into())
             .spawn(|| fatal::or_abort("the committer", work))
     }
 
-    /// Runs until the sender of jobs is dropped, then closes the store.
-    fn work(self) {
-        let Self { mut store, jobs, notices, stopping, reader, .. } = self;
-        for job in jobs {
+    /// Runs until the senders of work are dropped, then closes the store.
+    fn run(self) {
+        let Self { mut store, work, notices, stopping, reader, .. } = self;
+        for task in work {
             let say = |full| drop(notices.send(Notice::DiskFull(full)));
-            let Job { epoch, mut writes, now } = job;
+            let mut patience = Patience { stopping: &stopping, wait: RETRY_FIRST, attempts: 0 };
+            let Job { epoch, mut writes, now } = match task {
+                Work::Commit(job) => job,
+                Work::Mend { opened } => {
+                    let mend = |store: &mut Store| store.mend(opened);
+                    let mended =
+                        patience.insist(&mut store, mend, Store::reopen, say, thread::sleep);
+                    if let Err(error) = mended {
+                        fatal::exit(&format!("the store cannot be read: {error}"));
+                    }
+                    continue;
+                }
+            };
             #[cfg(feature = "planted")]
             if self.early {
                 drop(notices.send(Notice::Committed { epoch, spare: Vec::new() }));
                 // Kills shall land in between.
                 thread::sleep(Duration::from_millis(50));
             }
-            let mut patience = Patience { stopping: &stopping, wait: RETRY_FIRST, attempts: 0 };
             let committed = patience.insist(
                 &mut store,
                 |store| store.commit(&writes, now),
@@ -92,7 +111,7 @@ struct Patience<'a> {
 }
 
 impl Patience<'_> {
-    /// Repeats the commit while the disk is full; any other error is final.
+    /// Repeats the commit, or the mending, while the disk is full; any other error is final.
     fn insist<S>(
         &mut self,
         store: &mut S,
@@ -116,9 +135,11 @@ impl Patience<'_> {
                 }
                 self.wait = RETRY_FIRST;
             }
+            // At once, so that consumers read on while the batch waits for space.
+            let reopened = reopen(store);
             sleep(self.wait);
             self.wait = (self.wait * 2).min(RETRY_LAST);
-            outcome = reopen(store).and_then(|()| commit(store));
+            outcome = reopened.and_then(|()| commit(store));
         }
         if full && outcome.is_ok() {
             tracing::info!("the disk has space again");
@@ -165,11 +186,11 @@ mod tests {
             [
                 "commit",
                 "full true",
+                "reopen",
                 "wait 100",
-                "reopen",
                 "commit",
-                "wait 200",
                 "reopen",
+                "wait 200",
                 "commit",
                 "full false"
             ]

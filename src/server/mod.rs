@@ -57,6 +57,7 @@ use self::notice::Notice;
 use self::throttle::Patience;
 use self::tls::{Files, Tls};
 use self::verifier::Verifier;
+use self::watch::Growth;
 #[cfg(feature = "planted")]
 use crate::broker::Plant;
 use crate::broker::{Broker, NEUTRAL, Recovered, SERVER, Settings, WireForm};
@@ -138,15 +139,17 @@ impl Server {
         }
 
         let (notices, notices_intake) = mpsc::unbounded_channel();
-        let (jobs, jobs_intake) = std::sync::mpsc::channel();
+        let (to_committer, work) = std::sync::mpsc::channel();
         let (fetches, fetches_intake) = std::sync::mpsc::channel();
         let (requests, intake) = intake::lanes();
         let stopping = Arc::new(AtomicBool::new(false));
         let watched = store.reader();
-        let reader = reader::start(store.reader(), fetches_intake, notices.clone())?;
+        let growth = Growth::default();
+        let reader =
+            reader::start(store.reader(), fetches_intake, notices.clone(), to_committer.clone())?;
         let committer = committer::Committer {
             store,
-            jobs: jobs_intake,
+            work,
             notices: notices.clone(),
             stopping: stopping.clone(),
             reader,
@@ -160,13 +163,14 @@ impl Server {
             clock,
             intake,
             notices: notices_intake,
-            jobs,
+            committer: to_committer,
             fetches,
             undurable_bytes_max: usize_of(config.store.undurable_max),
             stopping,
+            growth: growth.clone(),
         });
         tokio::spawn(task.run());
-        tokio::spawn(watch::run(marks(&config), watched, notices.clone()));
+        tokio::spawn(watch::run(marks(&config), watched, growth, notices.clone()));
 
         if let Some((_, watcher)) = tls {
             // From now on, SIGHUP does not end the process.

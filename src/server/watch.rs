@@ -1,8 +1,10 @@
 //! Watches free disk space and used memory, and tells the broker when either runs low.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::MissedTickBehavior;
 
@@ -10,6 +12,26 @@ use super::notice::Notice;
 use crate::store::Reader;
 
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks besides once so much was written: a fast disk is full in less than the interval.
+const LOOK_BYTES: usize = 4 << 20;
+
+/// Wakes the watch when much was written.
+#[derive(Clone, Default)]
+pub(super) struct Growth {
+    look: Arc<Notify>,
+    written: usize,
+}
+
+impl Growth {
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.written += bytes;
+        if self.written >= LOOK_BYTES {
+            self.written = 0;
+            self.look.notify_one();
+        }
+    }
+}
 
 /// What counts as low.
 #[derive(Clone, Debug)]
@@ -21,14 +43,24 @@ pub(super) struct Marks {
 }
 
 /// Runs until the broker task is gone.
-pub(super) async fn run(marks: Marks, reader: Reader, notices: UnboundedSender<Notice>) {
+pub(super) async fn run(
+    marks: Marks,
+    reader: Reader,
+    growth: Growth,
+    notices: UnboundedSender<Notice>,
+) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let (mut memory, mut disk) = (false, false);
     loop {
-        interval.tick().await;
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = growth.look.notified() => {}
+        }
         let used = memory_used().unwrap_or(0);
+        // What is in the journal will be in home too before it makes room there.
         let free = marks.directory.as_deref().and_then(|it| disk_free(it).ok());
+        let free = free.map(|free| free.saturating_sub(reader.unhomed()));
         // The store's files do not shrink, but what is free in them is room as well.
         let free = match (free, marks.directory.as_deref()) {
             (Some(free), Some(directory)) if low(free, marks.disk_free_min, disk) => {

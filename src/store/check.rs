@@ -85,11 +85,13 @@ pub fn check_in(
         files: RwLock::new(Some(Files { journal, home })),
         index: Mutex::new(recovery.index),
         progress: Mutex::new(recovery.progress),
+        reach: Mutex::default(),
+        reached: Condvar::new(),
         work: Condvar::new(),
         room: Condvar::new(),
         forms: Forms::new(forms),
     };
-    check_messages(&Reader::new(Arc::new(shared)), &recovered, live, &mut report, progress);
+    check_messages(&Reader::new(Arc::new(shared)), &recovered, live, &mut report, progress)?;
     Ok(report)
 }
 
@@ -142,7 +144,7 @@ fn check_messages(
     live: u64,
     report: &mut Report,
     mut progress: impl FnMut(u64, u64),
-) {
+) -> Result<(), StoreError> {
     report.definitions = recovered.definitions.len() as u64;
     report.mailboxes = recovered.mailboxes.len() as u64;
     for mailbox in &recovered.mailboxes {
@@ -151,7 +153,8 @@ fn check_messages(
             for from in (0..run.count).step_by(256) {
                 let count = (run.count - from).min(256);
                 let ranges = vec![(Seq(run.first.0 + u64::from(from)), count)];
-                for found in reader.fetch(&Fetch { mailbox: mailbox.id, lane: 0, ranges }) {
+                let fetch = Fetch { mailbox: mailbox.id, lane: 0, ranges };
+                for found in reader.fetch(&fetch).map_err(|out| out.error)? {
                     report.messages += 1;
                     if let Err(reason) = found.message {
                         report.damaged.push(Finding {
@@ -168,6 +171,7 @@ fn check_messages(
     if report.messages != live {
         report.faults.push(format!("{live} messages are live, and {} are known", report.messages));
     }
+    Ok(())
 }
 
 /// Gives free pages back to the file system. Returns what the files took before and take now.

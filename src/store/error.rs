@@ -35,6 +35,13 @@ impl From<io::Error> for StoreError {
     }
 }
 
+impl StoreError {
+    /// The file cannot be used for now, which says nothing about what is in it.
+    pub(super) fn is_of_the_file(&self) -> bool {
+        matches!(self, Self::DiskFull | Self::Io(_) | Self::Dead)
+    }
+}
+
 /// Translates any error of redb's.
 pub(super) fn engine(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {

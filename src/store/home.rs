@@ -197,7 +197,7 @@ pub(super) fn scan<K: redb::Key + 'static>(
 }
 
 /// The last key, for counting on from it.
-fn last_key<K: redb::Key + 'static>(
+pub(super) fn last_key<K: redb::Key + 'static>(
     file: &Database,
     definition: TableDefinition<'_, K, &'static [u8]>,
     number: impl for<'k> Fn(K::SelfType<'k>) -> u64,

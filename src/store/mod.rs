@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadableDatabase};
 
 use crate::broker::{Recovered, Time, WireForm, Write};
 
@@ -42,12 +42,12 @@ use home_thread::{HomeThread, RESERVE};
 use homing::{Homer, Scope};
 use record::Forms;
 use recover::Recovery;
-use shared::{Committed, Files, Shared};
+use shared::{Committed, Failure, Files, Shared};
 
 pub use check::{Finding, Report, check, check_in, compact, compact_in};
 pub use directory::{Backend, Directory, Disk, Memory};
 pub use error::StoreError;
-pub use reader::Reader;
+pub use reader::{OutOfReach, Reader};
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -152,6 +152,8 @@ impl Store {
             files: RwLock::new(Some(files)),
             index: Mutex::new(index),
             progress: Mutex::new(progress),
+            reach: Mutex::default(),
+            reached: Condvar::new(),
             work: Condvar::new(),
             room: Condvar::new(),
             forms: Forms::new(forms),
@@ -351,7 +353,22 @@ impl Store {
         self.homing = Homing::Here(Homer { shared, next_shared, next_big });
         self.start()?;
         self.dead = false;
+        self.shared.lock_reach().opened += 1;
+        self.shared.reached.notify_all();
         Ok(())
+    }
+
+    /// Brings files back that a reader found out of reach when they had been `opened` times: the disk was full while
+    /// something was homed, and no commit has come to find out.
+    pub fn mend(&mut self, opened: u64) -> Result<(), StoreError> {
+        if self.shared.lock_reach().opened != opened {
+            return Ok(());
+        }
+        let failed = self.shared.lock_progress().failed.clone();
+        match failed {
+            Some(failure @ Failure::Other(_)) => Err(failure.into()),
+            Some(Failure::DiskFull) | None => self.reopen(),
+        }
     }
 
     pub fn reader(&self) -> Reader {
@@ -401,6 +418,8 @@ impl Drop for Store {
         self.stop();
         // Readers may outlive the store; the files shall not.
         drop(self.shared.files.write().unwrap_or_else(PoisonError::into_inner).take());
+        self.shared.lock_reach().closed = true;
+        self.shared.reached.notify_all();
     }
 }
 
@@ -433,18 +452,21 @@ fn open_files(directory: &dyn Directory, options: &Options) -> Result<Files, Sto
 
 /// Takes out what a failed commit may have left from this part on: it was never confirmed, and comes again.
 fn undo(journal: &Database, part: u64) -> Result<(), StoreError> {
-    let transaction = journal.begin_write().map_err(engine)?;
-    {
-        let mut parts = transaction.open_table(tables::PARTS).map_err(engine)?;
-        let last = parts.last().map_err(engine)?.map_or(0, |(number, _)| number.value());
-        if last + 1 < part {
-            return Err(StoreError::Damaged(format!(
-                "the journal ends at part {last}, before part {}",
-                part - 1
-            )));
-        }
-        parts.retain_in(part.., |_, _| false).map_err(engine)?;
+    let last = home::last_key(journal, tables::PARTS, |number| number)?;
+    if last + 1 < part {
+        return Err(StoreError::Damaged(format!(
+            "the journal ends at part {last}, before part {}",
+            part - 1
+        )));
     }
+    if last < part {
+        // The disk may be full: nothing is written without need.
+        return Ok(());
+    }
+    let transaction = journal.begin_write().map_err(engine)?;
+    let mut parts = transaction.open_table(tables::PARTS).map_err(engine)?;
+    parts.retain_in(part.., |_, _| false).map_err(engine)?;
+    drop(parts);
     transaction.commit().map_err(engine)
 }
 

@@ -12,7 +12,7 @@ use super::error::{StoreError, engine};
 use super::index::Index;
 use super::part::{PART_HEAD, PartHead, salt};
 use super::record::{BigPlace, Forms, Record, Records};
-use super::shared::{Files, Shared};
+use super::shared::{Files, Reach, Shared};
 use super::tables::{self, guarded};
 
 /// Reads from any thread. A clone is the same reader.
@@ -43,6 +43,41 @@ struct Place {
     offset: u32,
 }
 
+/// The files could not be read, whatever is in them. Nothing is known of the messages until `Store::mend`.
+#[derive(Debug, thiserror::Error)]
+#[error("the store's files are out of reach: {error}")]
+pub struct OutOfReach {
+    /// How often the files had been opened by then.
+    pub opened: u64,
+    pub error: StoreError,
+}
+
+/// Why a message cannot be had.
+enum Flaw {
+    /// Its record cannot be trusted.
+    Record(String),
+    /// Its file cannot be read.
+    File(StoreError),
+}
+
+impl From<&str> for Flaw {
+    fn from(reason: &str) -> Self {
+        Self::Record(reason.into())
+    }
+}
+
+impl From<String> for Flaw {
+    fn from(reason: String) -> Self {
+        Self::Record(reason)
+    }
+}
+
+impl From<StoreError> for Flaw {
+    fn from(error: StoreError) -> Self {
+        if error.is_of_the_file() { Self::File(error) } else { Self::Record(error.to_string()) }
+    }
+}
+
 type Bytes = OwnedAccessGuard<&'static [u8]>;
 
 impl Reader {
@@ -61,10 +96,17 @@ impl Reader {
             + index.big.len() as u64 * BIG_SIZE_MAX
     }
 
+    /// Bytes of the journal that will be written to home, if nobody settles them before.
+    pub fn unhomed(&self) -> u64 {
+        self.shared.lock_progress().unhomed
+    }
+
     /// The messages at these positions, in order of position. All of them must be durable: a position that is
     /// not live comes back as an error, as does a record that cannot be trusted.
-    pub fn fetch(&self, fetch: &Fetch) -> Vec<FetchedMessage> {
+    pub fn fetch(&self, fetch: &Fetch) -> Result<Vec<FetchedMessage>, OutOfReach> {
         let files = self.shared.files.read().unwrap_or_else(PoisonError::into_inner);
+        let opened = self.shared.lock_reach().opened;
+        let files = files.as_ref().ok_or(OutOfReach { opened, error: StoreError::Dead })?;
         let mailbox = fetch.mailbox.0;
         let mut wanted: Vec<(u64, u64)> = fetch
             .ranges
@@ -79,15 +121,13 @@ impl Reader {
             }
             let spots = locate(&self.shared.lock_index(), mailbox, &wanted);
             wanted.clear();
-            let Some(files) = files.as_ref() else {
-                reason = "the store is closed".into();
-                wanted.extend(spots.iter().map(|spot| (spot.first, spot.end)));
-                break;
-            };
             let mut reading = Reading::new(files, &self.shared.forms);
             for spot in spots {
                 match guarded(|| reading.spot(mailbox, &spot, &mut found)) {
                     Ok(missed) => wanted.extend(missed),
+                    Err(error) if error.is_of_the_file() => {
+                        return Err(OutOfReach { opened, error });
+                    }
                     Err(error) => {
                         reason = error.to_string();
                         wanted.push((spot.first, spot.end));
@@ -110,7 +150,15 @@ impl Reader {
             found.extend(missing);
         }
         found.sort_by_key(|message| message.seq);
-        found
+        Ok(found)
+    }
+
+    /// Waits until the files were opened again after they had been `opened` times; false once the store is closed.
+    pub fn wait(&self, opened: u64) -> bool {
+        let reach = self.shared.lock_reach();
+        let out_of_reach = |reach: &mut Reach| !reach.closed && reach.opened == opened;
+        let reach = self.shared.reached.wait_while(reach, out_of_reach);
+        !reach.unwrap_or_else(PoisonError::into_inner).closed
     }
 
     /// The record of a message as it lies there, for the quarantine.
@@ -262,11 +310,12 @@ impl<'f> Reading<'f> {
             }
             missed.push((at, seq));
             at = seq + 1;
-            found.push(FetchedMessage {
-                seq: Seq(seq),
-                rest: record.rest(),
-                message: self.message(&record, place.home),
-            });
+            let message = match self.message(&record, place.home) {
+                Ok(message) => Ok(message),
+                Err(Flaw::Record(reason)) => Err(reason),
+                Err(Flaw::File(error)) => return Err(error),
+            };
+            found.push(FetchedMessage { seq: Seq(seq), rest: record.rest(), message });
             if at == spot.end {
                 break;
             }
@@ -283,15 +332,15 @@ impl<'f> Reading<'f> {
         Ok(missed)
     }
 
-    fn message(&mut self, record: &Record<'_>, home: bool) -> Result<Arc<Message>, String> {
+    fn message(&mut self, record: &Record<'_>, home: bool) -> Result<Arc<Message>, Flaw> {
         if let Some(place) = record.big() {
             record.data().ok_or("the place of the body is damaged")?;
             let data = self.big(place, record, home)?;
-            return record.message(&data, self.forms, &mut self.exchange);
+            return Ok(record.message(&data, self.forms, &mut self.exchange)?);
         }
         if record.kind != super::record::REF {
             let data = record.data().ok_or("the body does not match its checksum")?;
-            return record.message(data, self.forms, &mut self.exchange);
+            return Ok(record.message(data, self.forms, &mut self.exchange)?);
         }
         let target = record.target();
         let key = (home, target.0, target.1);
@@ -301,12 +350,11 @@ impl<'f> Reading<'f> {
             return Ok(Arc::clone(message));
         }
         let (bytes, salt) = if home {
-            (self.shared(target.0), chunk::shared_salt(target.0))
+            (self.shared(target.0)?, chunk::shared_salt(target.0))
         } else {
-            (self.part(target.0), salt(target.0))
+            (self.part(target.0)?, salt(target.0))
         };
-        let bytes =
-            bytes.map_err(|error| error.to_string())?.ok_or("the shared body is missing")?;
+        let bytes = bytes.ok_or("the shared body is missing")?;
         let base = Record::at(bytes.value(), target.1 as usize, salt)
             .filter(|it| it.kind == super::record::MESSAGE)
             .ok_or("the record of the shared body is damaged")?;
@@ -315,14 +363,12 @@ impl<'f> Reading<'f> {
         Ok(message)
     }
 
-    fn big(&mut self, place: BigPlace, record: &Record<'_>, home: bool) -> Result<Vec<u8>, String> {
+    fn big(&mut self, place: BigPlace, record: &Record<'_>, home: bool) -> Result<Vec<u8>, Flaw> {
         let mut data = Vec::with_capacity(record.body_len() as usize + 1024);
         if home {
-            let parts = table(&self.files.home, tables::BIG)
-                .map_err(|error| error.to_string())?
-                .ok_or("the big body is missing")?;
+            let parts = table(&self.files.home, tables::BIG)?.ok_or("the big body is missing")?;
             for number in 0..place.parts {
-                let slice = parts.get((place.id, number)).map_err(|error| error.to_string())?;
+                let slice = parts.get((place.id, number)).map_err(engine)?;
                 let slice = slice.ok_or("a part of the big body is missing")?;
                 let slice = chunk::big_slice(slice.value(), place.id, number)
                     .ok_or("a part of the big body is damaged")?;
@@ -330,7 +376,7 @@ impl<'f> Reading<'f> {
             }
         } else {
             for number in place.id..place.id + u64::from(place.parts) {
-                let slice = self.part(number).map_err(|error| error.to_string())?;
+                let slice = self.part(number)?;
                 let slice = slice.ok_or("a part of the big body is missing")?;
                 let slice =
                     raw_slice(slice.value(), number).ok_or("a part of the big body is damaged")?;

@@ -22,11 +22,22 @@ pub(super) struct Shared {
     /// Locked before `progress` where both are.
     pub(super) index: Mutex<Index>,
     pub(super) progress: Mutex<Progress>,
+    pub(super) reach: Mutex<Reach>,
+    /// Wakes readers that wait for the files.
+    pub(super) reached: Condvar,
     /// Wakes the home thread.
     pub(super) work: Condvar,
     /// Wakes the committer that waits for room in the journal.
     pub(super) room: Condvar,
     pub(super) forms: Forms,
+}
+
+/// Whether readers may hope for the files.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    /// How often the files were opened again.
+    pub(super) opened: u64,
+    pub(super) closed: bool,
 }
 
 /// How far the journal and home are.
@@ -94,6 +105,10 @@ impl Shared {
 
     pub(super) fn lock_progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lock_reach(&self) -> MutexGuard<'_, Reach> {
+        self.reach.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

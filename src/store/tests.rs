@@ -75,7 +75,7 @@ fn fetch(
         lane: 0,
         ranges: ranges.iter().map(|(first, count)| (Seq(*first), *count)).collect(),
     };
-    let found = reader.fetch(&fetch);
+    let found = reader.fetch(&fetch).unwrap();
     found.into_iter().map(|it| (it.seq.0, it.message.map(|it| it.body().to_vec()))).collect()
 }
 
@@ -108,7 +108,8 @@ fn what_was_committed_is_read_back_whole() {
         fetch(&reader, 1, &[(1, 2)]),
         vec![(1, Ok(b"one".to_vec())), (2, Ok(b"two".to_vec()))]
     );
-    let whole = reader.fetch(&Fetch { mailbox: MailboxId(1), lane: 0, ranges: vec![(Seq(2), 1)] });
+    let whole =
+        reader.fetch(&Fetch { mailbox: MailboxId(1), lane: 0, ranges: vec![(Seq(2), 1)] }).unwrap();
     let whole = whole[0].message.as_ref().unwrap();
     assert_eq!(&**whole.exchange(), "amq.topic");
     assert_eq!((whole.key(), whole.property_bytes()), (&b"key"[..], &b"props"[..]));

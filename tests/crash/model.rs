@@ -232,7 +232,7 @@ impl Model {
         for (id, mailbox) in &self.mailboxes {
             let ranges = mailbox.live.keys().map(|seq| (Seq(*seq), 1)).collect();
             let fetch = Fetch { mailbox: MailboxId(*id), lane: 0, ranges };
-            let found = reader.fetch(&fetch);
+            let found = reader.fetch(&fetch).map_err(|out| out.to_string())?;
             if found.len() != mailbox.live.len() {
                 return Err(format!("mailbox {id}: {} of {}", found.len(), mailbox.live.len()));
             }

@@ -165,7 +165,6 @@ impl Drop for SmallDisk {
 #[rstest]
 #[case("0", "the disk is full: publishers are stopped")]
 #[case("16777216", "disk space runs low: publishers are stopped")]
-#[ignore = "fails in an optimised build: a fetch between a failed commit and the reopening of the store ends in quarantine"]
 #[tokio::test]
 async fn a_full_disk_stops_publishers_until_consumers_made_room(
     #[case] free_min: &str,

@@ -20,7 +20,7 @@ const ME: ConnectionId = ConnectionId(1);
 struct House {
     lane: Lane,
     queue: Arc<EventQueue>,
-    jobs: Receiver<Job>,
+    work: Receiver<Work>,
     notices: mpsc::UnboundedSender<Notice>,
     task: JoinHandle<()>,
 }
@@ -32,7 +32,7 @@ impl House {
         let recovered = Recovered::default();
         let broker = Broker::open(recovered, Settings::default(), clock.now(), &mut effects);
         let (notices, notices_intake) = mpsc::unbounded_channel();
-        let (jobs_in, jobs) = std::sync::mpsc::channel();
+        let (committer, work) = std::sync::mpsc::channel();
         let (fetches, _) = std::sync::mpsc::channel();
         let (requests, intake) = lanes();
         let task = BrokerTask::new(Parts {
@@ -41,15 +41,16 @@ impl House {
             clock,
             intake,
             notices: notices_intake,
-            jobs: jobs_in,
+            committer,
             fetches,
             undurable_bytes_max,
             stopping: Arc::default(),
+            growth: Growth::default(),
         });
         let task = tokio::spawn(task.run());
         let queue = Arc::new(EventQueue::default());
         let lane = Lane::join(requests, ME, queue.clone()).await.unwrap();
-        Self { lane, queue, jobs, notices, task }
+        Self { lane, queue, work, notices, task }
     }
 
     /// A house whose connection is open and whose mailbox `q` is durable.
@@ -71,7 +72,10 @@ impl House {
     /// Takes a job, if there is one.
     async fn job(&mut self) -> Option<Job> {
         settle().await;
-        self.jobs.try_recv().ok()
+        match self.work.try_recv().ok()? {
+            Work::Commit(job) => Some(job),
+            Work::Mend { .. } => panic!("the broker task reads nothing"),
+        }
     }
 
     async fn committed(&mut self, job: Job) {
@@ -243,7 +247,7 @@ async fn a_stop_makes_everything_durable_and_closes_the_store() {
     assert!(job.writes.iter().any(|it| matches!(it, Write::Append(_))));
     house.committed(job).await;
     assert!(
-        house.jobs.try_recv().is_err_and(|it| it == std::sync::mpsc::TryRecvError::Disconnected)
+        house.work.try_recv().is_err_and(|it| it == std::sync::mpsc::TryRecvError::Disconnected)
     );
     let _ = house.notices.send(Notice::StoreClosed(Ok(())));
     assert!(closed.await.unwrap().is_ok());
