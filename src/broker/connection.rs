@@ -15,6 +15,8 @@ pub(super) struct Connection {
     /// Delivered and not yet written to the socket.
     pub(super) in_flight: u32,
     pub(super) in_flight_bytes: u64,
+    /// Delivered and not settled: these stay in memory.
+    pub(super) leased_bytes: u64,
     /// Mailboxes that had something for it while it could not take more.
     pub(super) stalled: BTreeSet<MailboxId>,
     /// Mailboxes that go with it.

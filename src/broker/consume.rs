@@ -203,6 +203,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         let by = (from, settle.channel);
+        let full = self.holds_too_much(from);
         let mut unknown = false;
         let mut settled = 0;
         for run in &settle.deliveries {
@@ -230,7 +231,7 @@ impl Broker {
                 self.dirty.push(run.mailbox);
             }
         }
-        self.give_credit(from, settle.channel, settled);
+        self.give_credit(from, settle.channel, settled, full);
         if unknown {
             self.refuse(from, settle.channel, Cause::Settle, Refusal::UnknownDelivery, out);
         }
@@ -251,11 +252,17 @@ impl Broker {
         }
     }
 
-    fn give_credit(&mut self, from: ConnectionId, channel: ChannelId, settled: u32) {
+    /// It gets no more until it settles, also where no prefetch bounds it.
+    fn holds_too_much(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(&id);
+        connection.is_some_and(|it| it.leased_bytes >= self.settings.memory_max)
+    }
+
+    fn give_credit(&mut self, from: ConnectionId, channel: ChannelId, settled: u32, full: bool) {
         let Some(connection) = self.connections.get_mut(&from) else { return };
         let Some(party) = connection.channels.get_mut(&channel) else { return };
         party.unsettled = party.unsettled.saturating_sub(settled);
-        if party.limit > 0 && !connection.stalled.is_empty() {
+        if (party.limit > 0 || full) && !connection.stalled.is_empty() {
             self.wake_stalled(from);
         }
     }

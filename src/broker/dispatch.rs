@@ -152,7 +152,7 @@ impl Mailbox {
         mut entry: Entry,
         taker: Taker,
         consumer: Option<ConsumerId>,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
     ) {
         let (connection, channel, since) = (taker.connection, taker.channel, turn.now);
         let timeout = self.timeout_ms(taker.timeout_ms, turn.settings);
@@ -161,7 +161,12 @@ impl Mailbox {
             self.leases_due = due;
         }
         entry.acquired = entry.acquired.saturating_add(1);
-        self.leases.insert(Lease { entry, connection, channel, consumer, since });
+        let lease = Lease { entry, connection, channel, consumer, since };
+        *turn.memory += lease.size();
+        if let Some(party) = turn.connections.get_mut(&connection) {
+            party.leased_bytes += lease.size();
+        }
+        self.leases.insert(lease);
     }
 
     /// Nobody will settle it.
@@ -223,6 +228,10 @@ pub(super) fn can_take(
         && connections.get(&consumer.connection).is_some_and(|connection| {
             connection.has_window(settings.window_deliveries, settings.window_bytes)
                 && (consumer.no_ack
-                    || connection.channels.get(&consumer.channel).is_some_and(Channel::has_credit))
+                    || (connection.leased_bytes < settings.memory_max
+                        && connection
+                            .channels
+                            .get(&consumer.channel)
+                            .is_some_and(Channel::has_credit)))
         })
 }

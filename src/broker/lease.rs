@@ -21,6 +21,11 @@ impl Lease {
     pub(super) fn is_of(&self, (connection, channel): (ConnectionId, ChannelId)) -> bool {
         self.connection == connection && self.channel == channel
     }
+
+    /// Bytes that it keeps in memory, roughly.
+    pub(super) fn size(&self) -> u64 {
+        self.entry.message.size() as u64
+    }
 }
 
 /// Leases come mostly in order of position and go mostly in that order: those stand in a row, the others in a map.

@@ -270,7 +270,12 @@ impl Mailbox {
         outcome: Outcome,
         turn: &mut Turn<'_>,
     ) -> Option<bool> {
-        let Lease { mut entry, consumer, .. } = self.leases.remove(seq, by)?;
+        let lease = self.leases.remove(seq, by)?;
+        *turn.memory -= lease.size();
+        if let Some(party) = turn.connections.get_mut(&by.0) {
+            party.leased_bytes = party.leased_bytes.saturating_sub(lease.size());
+        }
+        let Lease { mut entry, consumer, .. } = lease;
         if let Some(consumer) = consumer
             && let Some(consumer) = self.consumers.get_mut(by.0, consumer)
         {

@@ -8,6 +8,7 @@ use super::command::{Fetched, Seq};
 use super::dead_letter::Reason;
 use super::event::{Effect, Fetch, RecoveredMailbox, Write};
 use super::lane::{Cold, Entry};
+use super::lease::Lease;
 use super::mailbox::Mailbox;
 use super::mark::Mark;
 use super::name::Time;
@@ -230,7 +231,9 @@ impl Mailbox {
     pub(super) fn forget_memory(&self, turn: &mut Turn<'_>) {
         let lanes = self.lanes.iter().flat_map(|lane| lane.hot());
         let hot: u64 = lanes.map(|entry| entry.message.size() as u64).sum();
+        let leased: u64 = self.leases.values().map(Lease::size).sum();
         let stream = self.stream.as_ref().map_or(0, |it| it.memory());
-        *turn.memory = turn.memory.saturating_sub(hot + self.delayed.memory() + stream);
+        let sum = hot + leased + self.delayed.memory() + stream;
+        *turn.memory = turn.memory.saturating_sub(sum);
     }
 }

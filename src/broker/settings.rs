@@ -10,7 +10,8 @@ pub struct Settings {
     /// Messages of a mailbox kept in memory at its head.
     pub hot_messages: usize,
     pub hot_bytes: usize,
-    /// Messages in memory beyond this many bytes are spilled to the store, also transient ones.
+    /// Messages in memory beyond this many bytes are spilled to the store, also transient ones. A connection that
+    /// holds so much unsettled gets no more until it settles.
     pub memory_max: u64,
     /// Open connections; further ones are refused.
     pub connections_max: Option<u64>,

@@ -293,6 +293,12 @@ impl Broker {
             out.push(Effect::NotifyDurable(asker.connection, event));
         }
         let mut relieved = BTreeSet::new();
+        for lease in mailbox.leases.values() {
+            if let Some(party) = self.connections.get_mut(&lease.connection) {
+                party.leased_bytes = party.leased_bytes.saturating_sub(lease.size());
+                relieved.insert(lease.connection);
+            }
+        }
         let held = mailbox.leases.values().filter(|lease| lease.consumer.is_some());
         let held = held.map(|lease| (lease.connection, lease.channel, 1));
         let read = mailbox.stream.iter().flat_map(|stream| stream.held());

@@ -25,7 +25,7 @@ pub(super) struct Turn<'a> {
     pub(super) burials: &'a mut Vec<Burial>,
     /// Mailboxes that wait for a batch to become durable.
     pub(super) awaiting: &'a mut BTreeSet<MailboxId>,
-    /// Bytes of ready messages in memory, over all mailboxes.
+    /// Bytes of messages in memory, over all mailboxes.
     pub(super) memory: &'a mut u64,
 }
 

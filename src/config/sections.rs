@@ -199,6 +199,7 @@ sections! {
         /// Keeps everything in memory instead: for tests, nothing survives a stop.
         in_memory: bool = false,
         /// With less free space than this, publishers are stopped. A share is of the file system, and never more than 1 GiB.
+        /// What waits to be moved to `home.redb` counts as used.
         disk_free_min: Share = Share::Percent(5),
         /// Messages on their way to the disk: beyond this, publishers wait.
         undurable_max: ByteSize = ByteSize(64 << 20),
@@ -209,6 +210,7 @@ sections! {
         /// With more in use than this, publishers are stopped. A share is of the machine's memory, or of the control group's limit.
         used_max: Share = Share::Percent(60),
         /// Messages that are not persistent are moved to disk beyond this.
+        /// A connection that holds so much unsettled gets no more until it settles.
         messages_max: ByteSize = ByteSize(1 << 30),
     }
 

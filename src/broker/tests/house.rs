@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::disk::Disk;
 use super::request::{Post, binding, consume, exchange, mailbox, settlement};
+use crate::broker::lease::Lease;
 use crate::broker::*;
 
 pub(super) struct House {
@@ -526,6 +527,7 @@ impl House {
             assert_eq!(mailbox.ready_bytes, bytes, "ready bytes in {name}");
             memory += hot().map(|it| it.message.size() as u64).sum::<u64>();
             memory += mailbox.delayed.memory();
+            memory += mailbox.leases.values().map(Lease::size).sum::<u64>();
             let it = mailbox.counts;
             let left = it.settled + it.expired + it.dropped + it.dead_lettered + it.purged;
             let leased = mailbox.leases.len() as u64;
@@ -557,6 +559,9 @@ impl House {
                 let held = held + read.map(|it| it.2 as usize).sum::<usize>();
                 assert_eq!(it.unsettled as usize, held, "unsettled on {id:?} {channel:?}");
             }
+            let leases = self.broker.mailboxes.values().flat_map(|it| it.leases.values());
+            let held = leases.filter(|it| it.connection == *id).map(Lease::size).sum::<u64>();
+            assert_eq!(connection.leased_bytes, held, "bytes leased to {id:?}");
         }
     }
 }

@@ -425,6 +425,39 @@ fn memory_runs_out_and_transient_messages_are_spilled() {
     }
 }
 
+/// A consumer without a prefetch does not run the broker out of memory.
+#[test]
+fn connection_that_holds_too_much_waits_until_it_settles() {
+    let settings = Settings { hot_messages: 8, memory_max: 2_000, ..Settings::default() };
+    let mut house = House::with(settings);
+    let c = house.connect();
+    for mailbox in ["a", "b", "c"] {
+        house.declare(c, mailbox);
+    }
+    fill(&mut house, c, "a", 0..1_000);
+    house.consume(c, "a", 1);
+    house.consume(c, "b", 2);
+    let mut seen = house.seen(c);
+    assert!(seen.len() < 1_000 && house.broker.memory < 3_000, "{} leased", seen.len());
+    // Others are served.
+    let other = house.connect();
+    house.put(other, "b", &["x"]);
+    house.put(other, "c", &["y"]);
+    assert_eq!(house.empty(other, "c"), ["y"]);
+    assert_eq!(house.bodies(c), [""; 0]);
+    house.check_books();
+    let mut got = 0;
+    while !seen.is_empty() {
+        got += seen.len();
+        for delivery in &seen {
+            house.settle(c, delivery, Outcome::Accepted);
+        }
+        house.check_books();
+        seen = house.seen(c);
+    }
+    assert_eq!(got, 1_001);
+}
+
 #[test]
 fn spilled_mailbox_of_a_connection_leaves_nothing_behind() {
     let settings = Settings { hot_messages: 8, memory_max: 100, ..Settings::default() };
