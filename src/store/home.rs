@@ -10,7 +10,7 @@ use redb::{
 use super::chunk::{CHUNK_HEAD, key_of, salt, sealed, unsealed};
 use super::digest::Digest;
 use super::error::{StoreError, engine};
-use super::extent::Extent;
+use super::extent::{Extent, SPAN_MAX};
 use super::record::{Records, u32_at, u64_at};
 use super::recover::Recovery;
 use super::tables::{self, guarded};
@@ -62,7 +62,7 @@ impl ChunkRow {
             Some(taken)
         };
         let end = u64_at(head, 2);
-        let span = usize::try_from(end.checked_sub(key.1)?).ok()?;
+        let span = span_of(key.1, end)? as usize;
         let shared = take((u32_at(head, 14) as usize).checked_mul(12)?)?;
         let big = take((u32_at(head, 18) as usize).checked_mul(8)?)?;
         let words = if head[1] == 1 { Some(take(span.div_ceil(64) * 8)?) } else { None };
@@ -78,15 +78,16 @@ impl ChunkRow {
     }
 
     /// The row as the chunk itself has it, for a row that is damaged.
-    fn rebuild(key: (u64, u64), chunk: &[u8]) -> Option<Self> {
+    pub(super) fn rebuild(key: (u64, u64), chunk: &[u8]) -> Option<Self> {
         let mut row = Self::default();
         let mut records: Vec<_> = Records::new(chunk, CHUNK_HEAD, salt(key.0))
             .flatten()
             .filter(|record| record.is_message() && record.mailbox() == key.0)
             .collect();
         records.sort_by_key(|record| record.seq());
+        records.dedup_by_key(|record| record.seq());
         row.end = records.last()?.seq() + 1;
-        let span = u32::try_from(row.end.checked_sub(key.1)?).ok()?;
+        let span = span_of(key.1, row.end)?;
         let mut words = vec![0_u64; (span as usize).div_ceil(64)];
         for record in &records {
             let bit = (record.seq().checked_sub(key.1)?) as usize;
@@ -103,6 +104,11 @@ impl ChunkRow {
         row.words = Some(words);
         Some(row)
     }
+}
+
+/// How many positions a chunk spans.
+fn span_of(first: u64, end: u64) -> Option<u32> {
+    u32::try_from(end.checked_sub(first)?).ok().filter(|span| *span <= SPAN_MAX)
 }
 
 /// One more reference from a chunk to a shared chunk.
@@ -122,13 +128,17 @@ pub(super) fn live_row(key: (u64, u64), extent: &Extent) -> Vec<u8> {
     sealed(&key_of(key.0, key.1), &out)
 }
 
-fn apply_live(key: (u64, u64), row: &[u8], extent: &mut Extent) -> Option<()> {
+pub(super) fn apply_live(key: (u64, u64), row: &[u8], extent: &mut Extent) -> Option<()> {
     let row = unsealed(&key_of(key.0, key.1), row)?;
     let (head, words) = row.split_at_checked(12)?;
     let mut live = extent.clone();
     live.first = u64_at(head, 0);
     live.span = u32_at(head, 8);
     live.count = live.span;
+    let end = live.first.checked_add(live.span.into())?;
+    if live.first < extent.first || end > extent.end() {
+        return None;
+    }
     if !words.is_empty() {
         let words = words.chunks_exact(8).map(|it| u64_at(it, 0)).collect();
         live = live.with_words(words)?;
@@ -314,7 +324,7 @@ impl Recovery {
     }
 
     fn enter_chunk(&mut self, key: (u64, u64), row: ChunkRow, live: Option<&[u8]>) {
-        let span = (row.end - key.1).min(u64::from(u32::MAX)) as u32;
+        let span = (row.end - key.1) as u32;
         let mut extent = Extent::home(key.1, span, row.transient);
         if let Some(words) = row.words {
             match extent.clone().with_words(words) {
@@ -330,7 +340,8 @@ impl Recovery {
             self.damage.push(format!("the live map of chunk {key:?} is damaged"));
         }
         for (id, count) in &row.shared {
-            *self.index.shared.entry(*id).or_default() += count;
+            let references = self.index.shared.entry(*id).or_default();
+            *references = references.saturating_add(*count);
         }
         for id in &row.big {
             *self.index.big.entry(*id).or_default() += 1;

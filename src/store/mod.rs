@@ -3,6 +3,8 @@
 //! Every commit goes into `journal.redb` as one blob with one sync. A thread moves what is still live into
 //! chunks in `home.redb`. Knows no protocol and no clock; the only part that blocks.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod arbitrary;
 mod blob;
 mod builder;
 mod change;

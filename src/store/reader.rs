@@ -32,6 +32,9 @@ struct Spot {
     place: Option<Place>,
 }
 
+/// Room that a big body is given before its slices are seen.
+const BIG_AHEAD: usize = 16 << 20;
+
 /// A chunk's pages, and those of a body that has rows of its own.
 const CHUNK_SIZE_MAX: u64 = 256 << 10;
 const BIG_SIZE_MAX: u64 = 256 << 20;
@@ -364,7 +367,7 @@ impl<'f> Reading<'f> {
     }
 
     fn big(&mut self, place: BigPlace, record: &Record<'_>, home: bool) -> Result<Vec<u8>, Flaw> {
-        let mut data = Vec::with_capacity(record.body_len() as usize + 1024);
+        let mut data = Vec::with_capacity((record.body_len() as usize + 1024).min(BIG_AHEAD));
         if home {
             let parts = table(&self.files.home, tables::BIG)?.ok_or("the big body is missing")?;
             for number in 0..place.parts {

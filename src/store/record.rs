@@ -48,6 +48,9 @@ pub(super) const BIG_MIN: usize = 128 * 1024;
 /// `BigPlace` as bytes.
 pub(super) const BIG_PLACE: usize = 16;
 
+/// No position is as high, damaged marks included: what is counted on from here does not overflow.
+const SEQ_MAX: u64 = 3 << 62;
+
 /// A record as it lies in its part or chunk. The head was verified, the data not yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record<'a> {
@@ -143,8 +146,12 @@ impl<'a> Record<'a> {
         if crc32c_append(salt, &head[4..]) != u32_at(head, 0) {
             return None;
         }
+        let has_seq = matches!(kind, MESSAGE | REF | REMOVE | NEXT | MARK | ATTEMPTS | QUARANTINE);
+        if has_seq && u64_at(head, 24) > SEQ_MAX {
+            return None;
+        }
         let flags = head[13];
-        if flags & EXTENDED != 0 && head_len < least + EXTENSION {
+        if flags & (EXTENDED | EXPIRATION) != 0 && head_len < least + EXTENSION {
             return None;
         }
         Some(Self {
@@ -232,7 +239,7 @@ impl<'a> Record<'a> {
         } else if extension {
             u64_at(self.head, at + 16)
         } else {
-            u64_at(self.head, 48) + u64::from(u32_at(self.head, 56))
+            u64_at(self.head, 48).saturating_add(u32_at(self.head, 56).into())
         };
         Rest {
             since: Time(since),
@@ -570,6 +577,18 @@ pub(super) fn put_pair(
     out.extend_from_slice(pair.0);
     out.extend_from_slice(pair.1);
     finish(out, start, salt);
+}
+
+/// Makes the checksums of any bytes right as if they were a record. Returns how long it is, if it fits.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn seal(bytes: &mut [u8], salt: u32) -> Option<usize> {
+    let head_len = usize::from(u16_at(bytes.get(..PREFIX)?, 14)).max(PREFIX);
+    let data_len = u32_at(bytes, 8) as usize;
+    let data_crc = crc32c(bytes.get(head_len..head_len + data_len)?);
+    bytes[4..8].copy_from_slice(&data_crc.to_le_bytes());
+    let crc = crc32c_append(salt, &bytes[4..head_len]);
+    bytes[..4].copy_from_slice(&crc.to_le_bytes());
+    Some(padded(head_len + data_len))
 }
 
 /// Pads the record and seals its head.

@@ -99,7 +99,7 @@ impl Recovery {
         })
     }
 
-    fn replay_part(&mut self, number: u64, bytes: &[u8]) {
+    pub(super) fn replay_part(&mut self, number: u64, bytes: &[u8]) {
         let mut last: Option<(u64, Extent, Digest)> = None;
         for record in Records::new(bytes, PART_HEAD, salt(number)) {
             let record = match record {
