@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers that came before a kill are read by then. Some of lapin's promises are never kept.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// What a round that went well consisted of.
 #[derive(Clone, Copy, Debug, Default)]
