@@ -39,6 +39,8 @@ pub(super) struct Committer {
     pub(super) work: Receiver<Work>,
     pub(super) notices: UnboundedSender<Notice>,
     pub(super) stopping: Arc<AtomicBool>,
+    /// The disk was found full; the watch says when there is room again.
+    pub(super) full: Arc<AtomicBool>,
     /// Reads from the store; when the work ends it has ended or is about to.
     pub(super) reader: JoinHandle<()>,
     /// The planted bug: says that a batch is durable before it is.
@@ -56,9 +58,16 @@ impl Committer {
 
     /// Runs until the senders of work are dropped, then closes the store.
     fn run(self) {
-        let Self { mut store, work, notices, stopping, reader, .. } = self;
+        let Self { mut store, work, notices, stopping, full, reader, .. } = self;
         for task in work {
-            let say = |full| drop(notices.send(Notice::DiskFull(full)));
+            let say = || {
+                if !full.swap(true, Ordering::SeqCst) {
+                    tracing::error!(
+                        "the disk is full: publishers are stopped until there is space"
+                    );
+                    drop(notices.send(Notice::DiskFull(true)));
+                }
+            };
             let mut patience = Patience { stopping: &stopping, wait: RETRY_FIRST, attempts: 0 };
             let Job { epoch, mut writes, now } = match task {
                 Work::Commit(job) => job,
@@ -117,17 +126,13 @@ impl Patience<'_> {
         store: &mut S,
         mut commit: impl FnMut(&mut S) -> Result<(), StoreError>,
         mut reopen: impl FnMut(&mut S) -> Result<(), StoreError>,
-        mut say_full: impl FnMut(bool),
+        mut say_full: impl FnMut(),
         mut sleep: impl FnMut(Duration),
     ) -> Result<(), StoreError> {
-        let mut full = false;
+        let mut again = false;
         let mut outcome = commit(store);
         while let Err(StoreError::DiskFull) = outcome {
-            if !full {
-                full = true;
-                say_full(true);
-                tracing::error!("the disk is full: publishers are stopped until there is space");
-            }
+            say_full();
             if self.stopping.load(Ordering::Relaxed) {
                 self.attempts += 1;
                 if self.attempts > STOP_ATTEMPTS_MAX {
@@ -135,15 +140,14 @@ impl Patience<'_> {
                 }
                 self.wait = RETRY_FIRST;
             }
-            // At once, so that consumers read on while the batch waits for space.
+            // Before any wait, so that consumers read on. At first the reserve makes room without one.
             let reopened = reopen(store);
-            sleep(self.wait);
-            self.wait = (self.wait * 2).min(RETRY_LAST);
+            if again {
+                sleep(self.wait);
+                self.wait = (self.wait * 2).min(RETRY_LAST);
+            }
+            again = true;
             outcome = reopened.and_then(|()| commit(store));
-        }
-        if full && outcome.is_ok() {
-            tracing::info!("the disk has space again");
-            say_full(false);
         }
         outcome
     }
@@ -170,7 +174,7 @@ mod tests {
                 note("reopen".into());
                 Ok(())
             },
-            |full| note(format!("full {full}")),
+            || note("full".into()),
             |wait| note(format!("wait {}", wait.as_millis())),
         );
         (outcome.is_ok(), done.into_inner())
@@ -181,20 +185,9 @@ mod tests {
         let (done, steps) =
             insist(vec![Err(StoreError::DiskFull), Err(StoreError::DiskFull), Ok(())], false);
         assert!(done);
-        assert_eq!(
-            steps,
-            [
-                "commit",
-                "full true",
-                "reopen",
-                "wait 100",
-                "commit",
-                "reopen",
-                "wait 200",
-                "commit",
-                "full false"
-            ]
-        );
+        let expected =
+            ["commit", "full", "reopen", "commit", "full", "reopen", "wait 100", "commit"];
+        assert_eq!(steps, expected);
     }
 
     #[test]

@@ -143,6 +143,7 @@ impl Server {
         let (fetches, fetches_intake) = std::sync::mpsc::channel();
         let (requests, intake) = intake::lanes();
         let stopping = Arc::new(AtomicBool::new(false));
+        let full = Arc::new(AtomicBool::new(false));
         let watched = store.reader();
         let growth = Growth::default();
         let reader =
@@ -152,6 +153,7 @@ impl Server {
             work,
             notices: notices.clone(),
             stopping: stopping.clone(),
+            full: full.clone(),
             reader,
             #[cfg(feature = "planted")]
             early,
@@ -170,7 +172,7 @@ impl Server {
             growth: growth.clone(),
         });
         tokio::spawn(task.run());
-        tokio::spawn(watch::run(marks(&config), watched, growth, notices.clone()));
+        tokio::spawn(watch::run(marks(&config), watched, growth, full, notices.clone()));
 
         if let Some((_, watcher)) = tls {
             // From now on, SIGHUP does not end the process.

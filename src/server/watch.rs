@@ -1,7 +1,8 @@
 //! Watches free disk space and used memory, and tells the broker when either runs low.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -15,6 +16,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Looks besides once so much was written: a fast disk is full in less than the interval.
 const LOOK_BYTES: usize = 4 << 20;
+
+/// A disk that was full takes publishers again with so much room, or with half of it where it is small: more than
+/// the store's reserve, which is what settling goes on with.
+const FULL_ROOM: u64 = 80 << 20;
 
 /// Wakes the watch when much was written.
 #[derive(Clone, Default)]
@@ -47,6 +52,7 @@ pub(super) async fn run(
     marks: Marks,
     reader: Reader,
     growth: Growth,
+    full: Arc<AtomicBool>,
     notices: UnboundedSender<Notice>,
 ) {
     let mut interval = tokio::time::interval(INTERVAL);
@@ -56,6 +62,13 @@ pub(super) async fn run(
         tokio::select! {
             _ = interval.tick() => {}
             () = growth.look.notified() => {}
+        }
+        let directory = marks.directory.as_deref();
+        if full.load(Ordering::SeqCst) && directory.is_none_or(|it| has_room(it, &reader)) {
+            tracing::info!("the disk has space again");
+            let _ = notices.send(Notice::DiskFull(false));
+            // Last, so that the committer's next word is not the broker's last but one.
+            full.store(false, Ordering::SeqCst);
         }
         let used = memory_used().unwrap_or(0);
         // What is in the journal will be in home too before it makes room there.
@@ -108,20 +121,33 @@ fn low(free: u64, mark: u64, was_low: bool) -> bool {
 }
 
 /// Bytes that this process may still write to the file system.
-pub(super) fn disk_free(directory: &std::path::Path) -> std::io::Result<u64> {
+pub(super) fn disk_free(directory: &Path) -> std::io::Result<u64> {
     let disk = rustix::fs::statvfs(directory)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
+/// Whether a disk that was full takes publishers again. Room is on the disk and in the store's files, which never
+/// shrink; what waits in the journal takes its place twice, there and in home.
+fn has_room(directory: &Path, reader: &Reader) -> bool {
+    let allocated = |name| allocated(&directory.join(name)).unwrap_or(0);
+    let files = allocated("home.redb") + allocated("journal.redb") + allocated("reserve");
+    let used = reader.home_used_max() + 2 * reader.unhomed();
+    let (Ok(free), Ok(size)) = (disk_free(directory), disk_size(directory)) else { return true };
+    (free + files).saturating_sub(used) >= FULL_ROOM.min(size / 2)
+}
+
 /// Bytes of the home file that are free to be written again.
-fn reusable(directory: &std::path::Path, reader: &Reader) -> u64 {
-    let Ok(home) = rustix::fs::stat(directory.join("home.redb")) else { return 0 };
-    let allocated = u64::try_from(home.st_blocks).unwrap_or(0) * 512;
-    allocated.saturating_sub(reader.home_used_max())
+fn reusable(directory: &Path, reader: &Reader) -> u64 {
+    let home = allocated(&directory.join("home.redb")).unwrap_or(0);
+    home.saturating_sub(reader.home_used_max())
+}
+
+fn allocated(file: &Path) -> std::io::Result<u64> {
+    Ok(u64::try_from(rustix::fs::stat(file)?.st_blocks).unwrap_or(0) * 512)
 }
 
 /// Bytes that the file system holds in all.
-pub(super) fn disk_size(directory: &std::path::Path) -> std::io::Result<u64> {
+pub(super) fn disk_size(directory: &Path) -> std::io::Result<u64> {
     let disk = rustix::fs::statvfs(directory)?;
     Ok(disk.f_blocks.saturating_mul(disk.f_frsize))
 }
@@ -167,6 +193,6 @@ mod tests {
     fn this_machine_can_be_read() {
         assert!(memory_used().is_none_or(|used| used > 100_000));
         assert!(memory_available() > 1 << 20);
-        assert!(disk_size(std::path::Path::new("/")).unwrap() > 0);
+        assert!(disk_size(Path::new("/")).unwrap() > 0);
     }
 }

@@ -44,7 +44,7 @@ use home_thread::{HomeThread, RESERVE};
 use homing::{Homer, Scope};
 use record::Forms;
 use recover::Recovery;
-use shared::{Committed, Failure, Files, Shared};
+use shared::{Committed, Failure, Files, Progress, Shared};
 
 pub use check::{Finding, Report, check, check_in, compact, compact_in};
 pub use directory::{Backend, Directory, Disk, Memory};
@@ -108,6 +108,8 @@ pub struct Store {
     pending_next: BTreeMap<u64, u64>,
     commits: u64,
     dead: bool,
+    /// Opened again, and nothing was committed since.
+    refused: bool,
     homing: Homing,
     damage: Vec<String>,
 }
@@ -171,6 +173,7 @@ impl Store {
             pending_next: BTreeMap::new(),
             commits: 0,
             dead: false,
+            refused: false,
             homing: Homing::Here(homer),
             damage,
         };
@@ -252,6 +255,9 @@ impl Store {
             return Err(error);
         }
         self.enter(turn);
+        if std::mem::take(&mut self.refused) {
+            self.start()?;
+        }
         Ok(())
     }
 
@@ -330,7 +336,7 @@ impl Store {
     }
 
     /// Opens the files again after an error, and gives up the disk reserve. What was durable is as it was;
-    /// the failed commit never was.
+    /// the failed commit never was. It has the reserve first: what is homed before it comes again would take it.
     pub fn reopen(&mut self) -> Result<(), StoreError> {
         self.dead = true;
         self.stop();
@@ -344,6 +350,7 @@ impl Store {
         recovery.load(&opened.home)?;
         recovery.replay(&opened.journal)?;
         recovery.finish()?;
+        trim(&opened.journal, &mut recovery.progress)?;
         *shared.lock_index() = recovery.index;
         *shared.lock_progress() = recovery.progress;
         *files = Some(opened);
@@ -353,7 +360,9 @@ impl Store {
         }
         let (next_shared, next_big) = (recovery.next_shared, recovery.next_big);
         self.homing = Homing::Here(Homer { shared, next_shared, next_big });
-        self.start()?;
+        if std::mem::replace(&mut self.refused, true) {
+            self.start()?;
+        }
         self.dead = false;
         self.shared.lock_reach().opened += 1;
         self.shared.reached.notify_all();
@@ -369,7 +378,10 @@ impl Store {
         let failed = self.shared.lock_progress().failed.clone();
         match failed {
             Some(failure @ Failure::Other(_)) => Err(failure.into()),
-            Some(Failure::DiskFull) | None => self.reopen(),
+            Some(Failure::DiskFull) | None => {
+                self.reopen()?;
+                self.start()
+            }
         }
     }
 
@@ -470,6 +482,22 @@ fn undo(journal: &Database, part: u64) -> Result<(), StoreError> {
     parts.retain_in(part.., |_, _| false).map_err(engine)?;
     drop(parts);
     transaction.commit().map_err(engine)
+}
+
+/// Takes what home has out of a journal that may find no other room; the last commit stays, as after any trim.
+fn trim(journal: &Database, progress: &mut Progress) -> Result<(), StoreError> {
+    let Some(before_last) = progress.commits.iter().rev().nth(1) else { return Ok(()) };
+    let upto = before_last.last_part.min(progress.homed_part);
+    if progress.commits.front().is_none_or(|first| first.last_part > upto) {
+        return Ok(());
+    }
+    let transaction = journal.begin_write().map_err(engine)?;
+    let mut parts = transaction.open_table(tables::PARTS).map_err(engine)?;
+    parts.retain_in(..=upto, |_, _| false).map_err(engine)?;
+    drop(parts);
+    transaction.commit().map_err(engine)?;
+    progress.trimmed(upto);
+    Ok(())
 }
 
 /// Whether nothing was ever homed.

@@ -35,9 +35,10 @@ struct Spot {
 /// Room that a big body is given before its slices are seen.
 const BIG_AHEAD: usize = 16 << 20;
 
-/// A chunk's pages, and those of a body that has rows of its own.
+/// A chunk's pages, and what a body with rows of its own is taken to need. Most are smaller: a larger one may let the
+/// disk become full, which is survived, where the largest there can be would keep publishers out for one message.
 const CHUNK_SIZE_MAX: u64 = 256 << 10;
-const BIG_SIZE_MAX: u64 = 256 << 20;
+const BIG_SIZE: u64 = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
@@ -88,15 +89,14 @@ impl Reader {
         Self { shared }
     }
 
-    /// What the home file holds at most, in bytes; the rest of the file is free to be written again.
+    /// What the home file holds, in bytes, and hardly more; the rest of the file is free to be written again.
     pub fn home_used_max(&self) -> u64 {
         let index = self.shared.lock_index();
         let chunks = |mailbox: &super::index::Mailbox| {
             mailbox.extents.iter().filter(|it| it.offset == super::extent::HOME).count() as u64
         };
         let chunks: u64 = index.mailboxes.values().map(chunks).sum();
-        (chunks + index.shared.len() as u64) * CHUNK_SIZE_MAX
-            + index.big.len() as u64 * BIG_SIZE_MAX
+        (chunks + index.shared.len() as u64) * CHUNK_SIZE_MAX + index.big.len() as u64 * BIG_SIZE
     }
 
     /// Bytes of the journal that will be written to home, if nobody settles them before.
