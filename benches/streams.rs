@@ -42,7 +42,7 @@ impl Bench {
         let reader = store.reader();
         std::thread::spawn(move || {
             for fetch in wanted {
-                let messages = reader.fetch(&fetch);
+                let messages = reader.fetch(&fetch).expect("the files are open");
                 let Fetch { mailbox, lane, .. } = fetch;
                 if found.send(Fetched { mailbox, lane, messages }).is_err() {
                     break;

@@ -207,7 +207,7 @@ impl House {
         let mut read = Vec::new();
         loop {
             for fetch in std::mem::take(&mut self.fetches) {
-                let messages = self.reader.fetch(&fetch);
+                let messages = self.reader.fetch(&fetch).expect("the files are open");
                 let Fetch { mailbox, lane, .. } = fetch;
                 self.apply(SERVER, Command::Fetched(Fetched { mailbox, lane, messages }));
             }
