@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::command::{ConnectionId, DeclareMailbox, Open, Seq};
 use super::definition::{
-    Credential, Definition, DefinitionKey, DefinitionKind, PermissionDefinition, UserDefinition,
-    VhostDefinition,
+    Credential, Definition, DefinitionKey, DefinitionKind, ParameterDefinition,
+    PermissionDefinition, UserDefinition, VhostDefinition,
 };
 use super::event::{Effect, Event, Recovered, Reply, Write};
 use super::limits::Limits;
@@ -38,7 +38,10 @@ impl Broker {
         let channel_quota = self.has_channel_quota(&user);
         self.vhost_mut(&vhost_name)?.connections += 1;
         self.totals.connections_opened += 1;
-        self.connections.entry(from).or_default().open = Some(Box::new(open));
+        let flow = self.flow_of(open.protocol);
+        let connection = self.connections.entry(from).or_default();
+        connection.flow = flow;
+        connection.open = Some(Box::new(open));
         Ok(Reply::Opened { channel_quota })
     }
 
@@ -84,6 +87,21 @@ impl Broker {
                 out.push(Effect::Notify(from, Event::Blocked(self.alarm)));
             }
         }
+    }
+
+    pub(super) fn disconnect(
+        &mut self,
+        from: ConnectionId,
+        connection: ConnectionId,
+        reason: String,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        self.check_administrator(from)?;
+        let known = self.connections.get(&connection).is_some_and(|it| it.open.is_some());
+        if known {
+            out.push(Effect::Notify(connection, Event::ForceClose(reason)));
+        }
+        Ok(Reply::Counted(u64::from(known)))
     }
 
     /// Who makes policies for users need not administer anything else.
@@ -147,7 +165,12 @@ impl Broker {
                 let vhost = it.vhost.clone();
                 self.apply_all_policies(&vhost, now);
             }
-            Definition::Parameter(_) => {}
+            Definition::Parameter(it) => {
+                if let Some(vhost) = &it.vhost {
+                    self.vhost_mut(vhost)?;
+                }
+                self.parameters.insert(definition.key(), it.clone());
+            }
             Definition::Cursor(it) => {
                 let mailbox = self.find_mut(&it.vhost, &it.mailbox)?;
                 if let Some(stream) = &mut mailbox.stream {
@@ -294,7 +317,9 @@ impl Broker {
                 }
                 return Ok(Reply::Done);
             }
-            DefinitionKind::Parameter => {}
+            DefinitionKind::Parameter => {
+                self.parameters.remove(key);
+            }
             DefinitionKind::Cursor => {
                 let mailbox = self.find_mut(&part(0), &part(1))?;
                 if !mailbox.stream.as_mut().is_some_and(|it| it.forget_cursor(&part(2))) {
@@ -330,6 +355,9 @@ impl Broker {
             out.push(undefine(key));
         }
         out.extend(vhost.policies.iter().map(|it| undefine(Definition::Policy(it.clone()).key())));
+        let gone =
+            |_: &DefinitionKey, it: &mut ParameterDefinition| it.vhost.as_ref() == Some(name);
+        out.extend(self.parameters.extract_if(.., gone).map(|(key, _)| undefine(key)));
         for key in self.access.undefine_vhost(name) {
             out.push(undefine(key));
         }

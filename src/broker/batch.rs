@@ -26,11 +26,18 @@ impl Broker {
         let mut missed = AllMissed::new();
         let mut messages = messages.into_iter().zip(0u32..).peekable();
         while let Some((message, index)) = messages.next() {
-            let Some(targets) = self.cached_route(from, channel, &message, false) else {
+            let confirmed = confirm.is_some();
+            let Some(targets) = self.cached_route(from, channel, &message, false, confirmed) else {
                 let message = Arc::new(message);
                 let publish =
                     Publish { channel, message, more_keys: None, confirm: None, mandatory };
-                let miss = match self.accept(from, publish, now, out) {
+                let accepted = self.accept(from, publish, now, out);
+                let unroutable = u64::from(matches!(accepted, Ok(Fate::Unroutable(_))));
+                self.count_inflow(from, channel, |it| {
+                    it.confirmed += u64::from(confirmed && accepted.is_ok());
+                    it.count_unroutable(unroutable, mandatory);
+                });
+                let miss = match accepted {
                     Ok(Fate::Routed { taken: true }) => None,
                     Ok(Fate::Routed { taken: false }) => Some(Missed::Full),
                     Ok(Fate::Unroutable(_)) => self.unroutable(1, mandatory),
@@ -43,6 +50,13 @@ impl Broker {
             run.push(message);
             while let Some((next, _)) = messages.next_if(|(it, _)| same_address(it, &run[0])) {
                 run.push(next);
+            }
+            // The first was counted with its route.
+            self.count_run(from, channel, run.len() as u64 - 1, confirmed);
+            run.iter().for_each(|it| self.totals.sizes.count(it.body().len() as u64));
+            if targets.is_empty() {
+                let count = run.len() as u64;
+                self.count_inflow(from, channel, |it| it.count_unroutable(count, mandatory));
             }
             self.publish_run(&targets, run, index, mandatory, &mut missed, now, out);
         }

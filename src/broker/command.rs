@@ -219,8 +219,31 @@ pub enum Request {
         quota: Quota,
         most: Option<u64>,
     },
+    /// The same request as if this user had asked it, in this virtual host. From the server itself.
+    OnBehalf(Box<OnBehalf>),
+    /// One message, without a channel. `Reply::Routed`.
+    Post(Arc<Message>),
+    /// `Reply::Browsed`: the first ready messages, which stay as they are.
+    Browse {
+        mailbox: Name,
+        count: usize,
+        /// Of all bodies together; one message comes in any case.
+        bytes_max: u64,
+    },
+    /// Ends a connection, for this reason; needs an administrator unless the origin is the server itself.
+    Disconnect {
+        connection: ConnectionId,
+        reason: String,
+    },
     /// Read-only views, a bounded slice at a time.
     Inspect(super::inspect::Inspect),
+}
+
+#[derive(Debug)]
+pub struct OnBehalf {
+    pub user: Name,
+    pub vhost: Name,
+    pub request: Request,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 
 use super::command::{ChannelId, ConsumerId, MailboxId, Open, Seq};
+use super::flow::{Inflow, Outflow, Passage};
 use super::name::Name;
 
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(super) struct Connection {
     pub(super) exclusives: BTreeSet<MailboxId>,
     /// It published, so an alarm concerns it.
     pub(super) publishes: bool,
+    /// Where the broker counts its protocol.
+    pub(super) flow: usize,
 }
 
 /// Beyond this a late settlement of what was taken back is an unknown delivery.
@@ -49,6 +52,8 @@ pub(super) struct Channel {
     pub(super) revoked: BTreeMap<(MailboxId, Seq), u32>,
     /// The address at which it receives replies, and the consumer that gets them.
     pub(super) replies: Option<(Name, ConsumerId)>,
+    pub(super) inflow: Inflow,
+    pub(super) outflow: Outflow,
 }
 
 impl Channel {
@@ -79,6 +84,13 @@ impl Channel {
         true
     }
 
+    /// What the exchange of its route is not told yet.
+    pub(super) fn take_passage(&mut self) -> Option<(Name, Passage)> {
+        let route = self.route.as_mut()?;
+        let passage = std::mem::take(&mut route.passage);
+        (passage.inwards > 0).then(|| route.exchange.clone().map(|it| (it, passage)))?
+    }
+
     pub(super) fn has_credit(&self) -> bool {
         self.limit == 0 || self.unsettled < self.limit
     }
@@ -91,4 +103,6 @@ pub(super) struct Route {
     pub(super) exchange: Option<Name>,
     pub(super) key: Vec<u8>,
     pub(super) targets: SmallVec<[MailboxId; 2]>,
+    /// What went this way since the exchange was told.
+    pub(super) passage: Passage,
 }

@@ -190,9 +190,11 @@ impl Broker {
     }
 
     fn touch(&mut self, from: ConnectionId, channel: ChannelId, id: MailboxId) {
-        let connection = self.connections.entry(from).or_default();
-        let channel = connection.channels.entry(channel).or_default();
-        channel.touch(id, |id| self.mailboxes.contains_key(id));
+        self.channel_mut(from, channel);
+        let connection = self.connections.get_mut(&from);
+        if let Some(channel) = connection.and_then(|it| it.channels.get_mut(&channel)) {
+            channel.touch(id, |id| self.mailboxes.contains_key(id));
+        }
     }
 
     pub(super) fn settle(
@@ -206,6 +208,7 @@ impl Broker {
         let full = self.holds_too_much(from);
         let mut unknown = false;
         let mut settled = 0;
+        let mut accepted = [0; 3];
         for run in &settle.deliveries {
             #[cfg(feature = "planted")]
             let start = out.len();
@@ -214,11 +217,15 @@ impl Broker {
             if mailbox.stream.is_some() {
                 let (count, some_unknown) = mailbox.settle_read(run, by, settle.outcome, &mut turn);
                 settled += count;
+                accepted[mailbox.limits.kind.index()] += u64::from(count);
                 unknown |= some_unknown;
             } else {
                 for seq in positions(run) {
                     match mailbox.settle(seq, by, settle.outcome, &mut turn) {
-                        Some(by_consumer) => settled += u32::from(by_consumer),
+                        Some(by_consumer) => {
+                            settled += u32::from(by_consumer);
+                            accepted[mailbox.limits.kind.index()] += 1;
+                        }
                         None => unknown |= !turn.forgives(by, run.mailbox, seq),
                     }
                 }
@@ -230,6 +237,9 @@ impl Broker {
             if self.dirty.last() != Some(&run.mailbox) {
                 self.dirty.push(run.mailbox);
             }
+        }
+        if settle.outcome == Outcome::Accepted {
+            self.count_acknowledged(from, settle.channel, accepted);
         }
         self.give_credit(from, settle.channel, settled, full);
         if unknown {
@@ -256,6 +266,16 @@ impl Broker {
     fn holds_too_much(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(&id);
         connection.is_some_and(|it| it.leased_bytes >= self.settings.memory_max)
+    }
+
+    fn count_acknowledged(&mut self, from: ConnectionId, channel: ChannelId, by_kind: [u64; 3]) {
+        let Some(connection) = self.connections.get_mut(&from) else { return };
+        for (flow, count) in self.flows[connection.flow].outflow.iter_mut().zip(by_kind) {
+            flow.acknowledged += count;
+        }
+        if let Some(channel) = connection.channels.get_mut(&channel) {
+            channel.outflow.acknowledged += by_kind.iter().sum::<u64>();
+        }
     }
 
     fn give_credit(&mut self, from: ConnectionId, channel: ChannelId, settled: u32, full: bool) {
@@ -403,13 +423,18 @@ impl Broker {
                 self.dirty.push(id);
             }
         }
+        for channel in channels {
+            self.gather_passage(from, *channel);
+        }
         self.return_leases(from, channels, Outcome::Modified { delay_ms: None }, now, out);
         for id in emptied {
             self.delete_mailbox_now(id, now, out);
         }
         if let Some(connection) = self.connections.get_mut(&from) {
             for channel in channels {
-                connection.channels.remove(channel);
+                if connection.channels.remove(channel).is_some() {
+                    self.totals.channels_closed += 1;
+                }
             }
         }
     }

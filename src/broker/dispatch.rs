@@ -115,6 +115,7 @@ impl Mailbox {
             let Asker { connection, channel, ticket, no_ack } = asker;
             let (consumer, timeout_ms) = (ConsumerId(0), None);
             let taker = Taker { connection, channel, consumer, no_ack, timeout_ms };
+            self.count_get(entry.as_ref(), taker, turn);
             let got = entry.map(|entry| {
                 let delivery = self.delivery(&entry, taker);
                 if no_ack {
@@ -129,16 +130,37 @@ impl Mailbox {
         }
     }
 
+    fn count_get(&mut self, entry: Option<&Entry>, taker: Taker, turn: &mut Turn<'_>) {
+        let got = entry.map(|entry| entry.rest.redelivered);
+        *match (got.is_some(), taker.no_ack) {
+            (false, _) => &mut self.counts.got_nothing,
+            (true, false) => &mut self.counts.got,
+            (true, true) => &mut self.counts.got_settled,
+        } += 1;
+        if let Some(party) = turn.connections.get_mut(&taker.connection) {
+            let flow = &mut turn.flows[party.flow].outflow[self.limits.kind.index()];
+            flow.count_get(got, taker.no_ack);
+            if let Some(channel) = party.channels.get_mut(&taker.channel) {
+                channel.outflow.count_get(got, taker.no_ack);
+            }
+        }
+    }
+
     fn hand_over(&mut self, entry: Entry, taker: Taker, turn: &mut Turn<'_>) {
         let delivery = self.delivery(&entry, taker);
         let Taker { connection, channel, consumer, no_ack, .. } = taker;
         if let Some(party) = turn.connections.get_mut(&connection) {
             party.in_flight += 1;
             party.in_flight_bytes += entry.message.size() as u64;
-            if !no_ack && let Some(channel) = party.channels.get_mut(&channel) {
-                channel.unsettled += 1;
+            let again = entry.rest.redelivered;
+            let kind = self.limits.kind.index();
+            turn.flows[party.flow].outflow[kind].count_delivery(no_ack, again);
+            if let Some(channel) = party.channels.get_mut(&channel) {
+                channel.unsettled += u32::from(!no_ack);
+                channel.outflow.count_delivery(no_ack, again);
             }
         }
+        self.counts.delivered_settled += u64::from(no_ack);
         if no_ack {
             self.forget_handed_over(&entry, turn);
         } else {

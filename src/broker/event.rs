@@ -130,6 +130,13 @@ pub enum Reply {
     /// The delivery, and how many are still ready.
     Got(Option<Box<(Delivery, u64)>>),
     Credential(Option<Box<Credential>>),
+    /// Whether any mailbox or delay took it.
+    Routed(bool),
+    /// In the order of delivery, and how many are ready in all.
+    Browsed {
+        found: Vec<super::Browsed>,
+        ready: u64,
+    },
     Inspection(Box<super::inspect::Inspection>),
 }
 

@@ -1,12 +1,18 @@
 //! Read-only snapshots for people and tools: a bounded slice at a time, in order of name or number.
 
+mod defined;
+mod overview;
+
 use std::ops::Bound;
 use std::sync::Arc;
 
+pub use self::defined::{BindingsOf, ExchangeView};
+pub use self::overview::{MailboxSample, Overview};
 use super::browse::MessageViews;
-use super::command::{ChannelId, ConnectionId, Seq};
-use super::definition::PolicyDefinition;
+use super::command::{ChannelId, ConnectionId, ConsumerId, MailboxId, Seq};
+use super::definition::{BindingDefinition, Definition, DefinitionKind, PolicyDefinition};
 use super::event::Reply;
+use super::flow::{Inflow, Outflow};
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::name::{Name, Time};
@@ -22,10 +28,14 @@ pub const SLICE_MAX: usize = 500;
 pub enum Inspect {
     /// Mailboxes of a virtual host in order of name, after a name, at most so many.
     Mailboxes { vhost: Name, after: Option<Name>, count: usize },
+    /// One mailbox, with what costs more to find out.
+    Mailbox { vhost: Name, name: Name },
     /// Consumers of one mailbox.
     Consumers { vhost: Name, mailbox: Name },
     /// The first messages of a mailbox, at most so many, for who may read it.
     Messages { vhost: Name, mailbox: Name, count: usize },
+    /// Consumers of the mailboxes after a name, of whole mailboxes, until there are so many.
+    AllConsumers { vhost: Name, after: Option<Name>, count: usize },
     /// Connections in order of number, after a number, at most so many.
     Connections { after: Option<ConnectionId>, count: usize },
     /// Policies of a virtual host: those of users in order of name, then those of operators; after one, at most so many.
@@ -34,6 +44,20 @@ pub enum Inspect {
     Delayed { vhost: Name, mailbox: Name, after: Option<(Time, Seq)>, count: usize },
     /// Limits of users and virtual hosts that are set, after so many, at most so many.
     Quotas { after: usize, count: usize },
+    /// Channels in order of connection and number, after one, at most so many.
+    Channels { after: Option<(ConnectionId, ChannelId)>, count: usize },
+    /// Exchanges of a virtual host in order of name, after a name, at most so many.
+    Exchanges { vhost: Name, after: Option<Name>, count: usize },
+    /// One exchange.
+    Exchange { vhost: Name, name: Name },
+    /// Bindings in order of source, destination and key; so many are left out before the first.
+    Bindings { vhost: Name, of: BindingsOf, skip: usize, count: usize },
+    /// Definitions of one kind, of one virtual host or of all; so many are left out before the first.
+    Definitions { kind: DefinitionKind, vhost: Option<Name>, skip: usize, count: usize },
+    /// Counters of mailboxes in order of number, after a number.
+    Samples { after: Option<MailboxId>, count: usize },
+    /// The whole broker.
+    Overview,
 }
 
 #[derive(Clone, Debug)]
@@ -45,10 +69,18 @@ pub enum Inspection {
     Policies(Vec<PolicyDefinition>),
     Delayed(Vec<DelayedView>),
     Quotas(Vec<Limited>),
+    Channels(Vec<ChannelView>),
+    Exchanges(Vec<ExchangeView>),
+    Bindings(Vec<BindingDefinition>),
+    Definitions(Vec<Definition>),
+    Samples(Vec<MailboxSample>),
+    Overview(Box<Overview>),
 }
 
 #[derive(Clone, Debug)]
 pub struct MailboxView {
+    pub id: MailboxId,
+    pub vhost: Name,
     pub name: Name,
     pub kind: &'static str,
     pub ready: u64,
@@ -57,16 +89,26 @@ pub struct MailboxView {
     pub unsettled: u64,
     /// Waiting for their time.
     pub delayed: u64,
+    /// Sum of their bodies.
+    pub unsettled_bytes: u64,
     pub consumers: u32,
     pub durable: bool,
     pub auto_delete: bool,
     pub exclusive: bool,
+    /// Whose it is, where it is exclusive.
+    pub owner: Option<ConnectionId>,
+    /// It holds what an exchange delays.
+    pub internal: bool,
+    /// No consumer could take anything when last asked.
+    pub consumers_busy: bool,
     pub policy: Option<Name>,
     pub operator_policy: Option<Name>,
     pub arguments: Table,
     /// When the oldest ready message came.
     pub oldest: Option<Time>,
     pub counts: Counts,
+    /// What policies say of it, the operator's last. Only where one mailbox was asked for.
+    pub policies: Vec<Table>,
 }
 
 #[derive(Clone, Debug)]
@@ -79,6 +121,7 @@ pub struct DelayedView {
 
 #[derive(Clone, Debug)]
 pub struct ConsumerView {
+    pub mailbox: Name,
     pub tag: Name,
     pub connection: ConnectionId,
     pub channel: ChannelId,
@@ -87,6 +130,8 @@ pub struct ConsumerView {
     pub priority: i32,
     pub prefetch: u32,
     pub unsettled: u32,
+    /// False for one that waits for its turn as the single active one.
+    pub active: bool,
     pub arguments: Table,
 }
 
@@ -96,19 +141,50 @@ pub struct ConnectionView {
     pub user: Name,
     pub vhost: Name,
     pub protocol: &'static str,
+    pub mechanism: &'static str,
     pub peer: String,
+    pub local: String,
     pub client_name: Option<String>,
+    pub client_properties: Table,
     pub channels: u32,
     pub consumers: u32,
     pub unsettled: u64,
+    /// It publishes, and publishers are stopped.
+    pub blocked: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct ChannelView {
+    pub connection: ConnectionId,
+    pub channel: ChannelId,
+    pub user: Name,
+    pub vhost: Name,
+    pub peer: String,
+    pub local: String,
+    /// Unsettled deliveries of all its consumers together, 0 for no limit.
+    pub limit: u32,
+    /// The highest limit among its first consumers.
+    pub prefetch: u32,
+    pub unsettled: u32,
+    pub consumers: u32,
+    pub inflow: Inflow,
+    pub outflow: Outflow,
 }
 
 impl Broker {
-    pub(super) fn inspect(&self, from: ConnectionId, inspect: &Inspect) -> Result<Reply, Refusal> {
+    pub(super) fn inspect(
+        &mut self,
+        from: ConnectionId,
+        inspect: &Inspect,
+    ) -> Result<Reply, Refusal> {
         let inspection = match inspect {
             Inspect::Mailboxes { vhost, after, count } => {
                 self.check_sight(from, Some(vhost))?;
                 Inspection::Mailboxes(self.mailbox_views(vhost, after.as_ref(), *count)?)
+            }
+            Inspect::Mailbox { vhost, name } => {
+                self.check_sight(from, Some(vhost))?;
+                Inspection::Mailboxes(vec![self.mailbox_view(vhost, name)?])
             }
             Inspect::Consumers { vhost, mailbox } => {
                 self.check_sight(from, Some(vhost))?;
@@ -117,6 +193,10 @@ impl Broker {
             Inspect::Messages { vhost, mailbox, count } => {
                 let count = (*count).min(SLICE_MAX);
                 Inspection::Messages(self.message_views(from, vhost, mailbox, count)?)
+            }
+            Inspect::AllConsumers { vhost, after, count } => {
+                self.check_sight(from, Some(vhost))?;
+                Inspection::Consumers(self.all_consumer_views(vhost, after.as_ref(), *count)?)
             }
             Inspect::Connections { after, count } => {
                 self.check_sight(from, None)?;
@@ -138,6 +218,48 @@ impl Broker {
                 self.check_administrator(from)?;
                 let rest = self.limited().into_iter().skip(*after);
                 Inspection::Quotas(rest.take((*count).min(SLICE_MAX)).collect())
+            }
+            Inspect::Channels { after, count } => {
+                self.check_sight(from, None)?;
+                Inspection::Channels(self.channel_views(*after, (*count).min(SLICE_MAX)))
+            }
+            Inspect::Exchanges { vhost, after, count } => {
+                self.check_sight(from, Some(vhost))?;
+                if after.is_none() {
+                    self.gather_passages();
+                }
+                let start = after.clone().map_or(Bound::Unbounded, Bound::Excluded);
+                let count = (*count).min(SLICE_MAX);
+                Inspection::Exchanges(self.exchange_views(vhost, start, count)?)
+            }
+            Inspect::Exchange { vhost, name } => {
+                self.check_sight(from, Some(vhost))?;
+                self.gather_passages();
+                let mut found = self.exchange_views(vhost, Bound::Included(name.clone()), 1)?;
+                found.retain(|view| view.definition.name == *name);
+                if found.is_empty() {
+                    let (name, vhost) = (name.clone(), vhost.clone());
+                    return Err(Refusal::NoSuchExchange { name, vhost });
+                }
+                Inspection::Exchanges(found)
+            }
+            Inspect::Bindings { vhost, of, skip, count } => {
+                self.check_sight(from, Some(vhost))?;
+                let count = (*count).min(SLICE_MAX);
+                Inspection::Bindings(self.binding_views(vhost, of, *skip, count)?)
+            }
+            Inspect::Definitions { kind, vhost, skip, count } => {
+                self.check_sight(from, None)?;
+                let count = (*count).min(SLICE_MAX);
+                Inspection::Definitions(self.definitions(*kind, vhost.as_ref(), *skip, count))
+            }
+            Inspect::Samples { after, count } => {
+                self.check_sight(from, None)?;
+                Inspection::Samples(self.samples(*after, *count))
+            }
+            Inspect::Overview => {
+                self.check_sight(from, None)?;
+                Inspection::Overview(Box::new(self.overview()))
             }
         };
         Ok(Reply::Inspection(Box::new(inspection)))
@@ -163,32 +285,51 @@ impl Broker {
         after: Option<&Name>,
         count: usize,
     ) -> Result<Vec<MailboxView>, Refusal> {
+        let mailboxes = self.mailboxes_after(vhost, after)?;
+        Ok(mailboxes.map(view).take(count.min(SLICE_MAX)).collect())
+    }
+
+    fn mailboxes_after(
+        &self,
+        vhost: &Name,
+        after: Option<&Name>,
+    ) -> Result<impl Iterator<Item = &Mailbox>, Refusal> {
         let missing = || Refusal::NoSuchVhost { vhost: vhost.clone() };
         let found = self.vhosts.get(vhost).ok_or_else(missing)?;
         let start = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.clone()));
         let mailboxes = found.mailboxes.range((start, Bound::Unbounded));
-        let views = mailboxes.filter_map(|(_, id)| self.mailboxes.get(id)).map(view);
-        Ok(views.take(count.min(SLICE_MAX)).collect())
+        Ok(mailboxes.filter_map(|(_, id)| self.mailboxes.get(id)))
+    }
+
+    fn mailbox_view(&self, vhost: &Name, name: &Name) -> Result<MailboxView, Refusal> {
+        let missing = || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost.clone() };
+        let mailbox = self.find(vhost, name).ok_or_else(missing)?;
+        let found = self.vhosts.get(vhost).ok_or_else(missing)?;
+        let found = found.policies.of_mailbox(name, mailbox.declared.kind);
+        let policies = found.into_iter().flatten().map(|it| it.definition.clone()).collect();
+        Ok(MailboxView { policies, ..view(mailbox) })
     }
 
     fn consumer_views(&self, vhost: &Name, mailbox: &Name) -> Result<Vec<ConsumerView>, Refusal> {
         let missing = || Refusal::NoSuchMailbox { name: mailbox.clone(), vhost: vhost.clone() };
         let mailbox = self.find(vhost, mailbox).ok_or_else(missing)?;
-        let views = mailbox.consumers.iter().map(|consumer| ConsumerView {
-            tag: consumer.tag.clone(),
-            connection: consumer.connection,
-            channel: consumer.channel,
-            no_ack: consumer.no_ack,
-            exclusive: consumer.exclusive,
-            priority: consumer.priority,
-            prefetch: consumer.prefetch,
-            unsettled: match &mailbox.stream {
-                Some(it) => it.unsettled_of(consumer.connection, consumer.id),
-                None => consumer.unsettled,
-            },
-            arguments: consumer.arguments.clone(),
-        });
-        Ok(views.take(SLICE_MAX).collect())
+        Ok(consumers_of(mailbox).take(SLICE_MAX).collect())
+    }
+
+    fn all_consumer_views(
+        &self,
+        vhost: &Name,
+        after: Option<&Name>,
+        count: usize,
+    ) -> Result<Vec<ConsumerView>, Refusal> {
+        let mut views = Vec::new();
+        for mailbox in self.mailboxes_after(vhost, after)? {
+            views.extend(consumers_of(mailbox).take(SLICE_MAX));
+            if views.len() >= count.min(SLICE_MAX) {
+                break;
+            }
+        }
+        Ok(views)
     }
 
     fn connection_views(&self, after: Option<ConnectionId>, count: usize) -> Vec<ConnectionView> {
@@ -201,29 +342,102 @@ impl Broker {
                 user: open.user.clone(),
                 vhost: open.vhost.clone(),
                 protocol: open.protocol,
+                mechanism: open.mechanism,
                 peer: open.peer.clone(),
+                local: open.local.clone(),
                 client_name: open.client_name.clone(),
+                client_properties: open.client_properties.clone(),
                 channels: connection.channels.len() as u32,
                 consumers: connection.channels.values().map(|it| it.consumers.len() as u32).sum(),
                 unsettled: connection.channels.values().map(|it| u64::from(it.unsettled)).sum(),
+                blocked: connection.publishes && self.alarm.is_some(),
             })
         });
         views.take(count.min(SLICE_MAX)).collect()
     }
+
+    fn channel_views(
+        &self,
+        after: Option<(ConnectionId, ChannelId)>,
+        count: usize,
+    ) -> Vec<ChannelView> {
+        let start = after.map_or(Bound::Unbounded, |(id, _)| Bound::Included(id));
+        let mut views = Vec::new();
+        for (id, connection) in self.connections.range((start, Bound::Unbounded)) {
+            let Some(open) = &connection.open else { continue };
+            let first = match after {
+                Some((last, channel)) if last == *id => Bound::Excluded(channel),
+                _ => Bound::Unbounded,
+            };
+            for (number, channel) in connection.channels.range((first, Bound::Unbounded)) {
+                if views.len() == count {
+                    return views;
+                }
+                let consumer_of = |(consumer, mailbox): (&ConsumerId, &MailboxId)| {
+                    let mailbox = self.mailboxes.get(mailbox)?;
+                    mailbox.consumers.iter().find(|it| it.id == *consumer && it.connection == *id)
+                };
+                let consumers = channel.consumers.iter().take(4).filter_map(consumer_of);
+                views.push(ChannelView {
+                    connection: *id,
+                    channel: *number,
+                    user: open.user.clone(),
+                    vhost: open.vhost.clone(),
+                    peer: open.peer.clone(),
+                    local: open.local.clone(),
+                    limit: channel.limit,
+                    prefetch: consumers.map(|it| it.prefetch).max().unwrap_or(0),
+                    unsettled: channel.unsettled,
+                    consumers: channel.consumers.len() as u32,
+                    inflow: channel.inflow,
+                    outflow: channel.outflow,
+                });
+            }
+        }
+        views
+    }
+}
+
+fn consumers_of(mailbox: &Mailbox) -> impl Iterator<Item = ConsumerView> {
+    let single = mailbox.limits.single_active;
+    let active: Vec<_> =
+        mailbox.consumers.in_turn(single).map(|it| (it.connection, it.id)).collect();
+    mailbox.consumers.iter().map(move |consumer| ConsumerView {
+        mailbox: mailbox.name.clone(),
+        tag: consumer.tag.clone(),
+        connection: consumer.connection,
+        channel: consumer.channel,
+        no_ack: consumer.no_ack,
+        exclusive: consumer.exclusive,
+        priority: consumer.priority,
+        prefetch: consumer.prefetch,
+        unsettled: match &mailbox.stream {
+            Some(it) => it.unsettled_of(consumer.connection, consumer.id),
+            None => consumer.unsettled,
+        },
+        active: !single || active.contains(&(consumer.connection, consumer.id)),
+        arguments: consumer.arguments.clone(),
+    })
 }
 
 fn view(mailbox: &Mailbox) -> MailboxView {
     MailboxView {
+        id: mailbox.id,
+        vhost: mailbox.vhost.clone(),
         name: mailbox.name.clone(),
         kind: mailbox.limits.kind.as_str(),
         ready: mailbox.ready,
         ready_bytes: mailbox.ready_bytes,
         unsettled: mailbox.unsettled(),
         delayed: mailbox.delayed.len(),
+        unsettled_bytes: mailbox.leases.bytes(),
         consumers: mailbox.consumers.len() as u32,
         durable: mailbox.durable(),
         auto_delete: mailbox.definition.auto_delete,
         exclusive: mailbox.definition.exclusive,
+        owner: mailbox.owner,
+        internal: mailbox.feeds.is_some(),
+        consumers_busy: mailbox.stuck,
         policy: mailbox.policy.clone(),
         operator_policy: mailbox.operator_policy.clone(),
         arguments: mailbox.definition.arguments.clone(),
@@ -232,5 +446,6 @@ fn view(mailbox: &Mailbox) -> MailboxView {
             None => mailbox.lanes.iter().filter_map(super::lane::Lane::oldest).min(),
         },
         counts: mailbox.counts,
+        policies: Vec::new(),
     }
 }

@@ -85,6 +85,25 @@ impl Cold {
     }
 }
 
+/// Where a message of a lane is, for who only looks.
+pub(super) enum Place<'a> {
+    Hot(&'a Entry),
+    /// With its size, roughly.
+    Cold {
+        seq: Seq,
+        bytes: u64,
+    },
+}
+
+impl Place<'_> {
+    fn seq(&self) -> Seq {
+        match self {
+            Self::Hot(entry) => entry.seq,
+            Self::Cold { seq, .. } => *seq,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     /// Came back from consumers, came due, or stayed in memory among cold neighbours.
@@ -507,6 +526,29 @@ impl Lane {
             self.cold.insert(rest.first, rest);
         }
         self.passed = seq;
+    }
+
+    /// The first entries in order, wherever they are.
+    pub(super) fn first_places(&self, count: usize) -> Vec<Place<'_>> {
+        fn cold<'a>(
+            ranges: impl Iterator<Item = &'a Cold>,
+            count: usize,
+        ) -> impl Iterator<Item = Place<'a>> {
+            let places = ranges.flat_map(|cold| {
+                let bytes = cold.bytes / u64::from(cold.count).max(1);
+                (cold.first.0..cold.end()).map(move |seq| Place::Cold { seq: Seq(seq), bytes })
+            });
+            places.take(count)
+        }
+        let mut places = Vec::new();
+        places.extend(self.strays.values().take(count).map(Place::Hot));
+        places.extend(self.head.iter().take(count).map(Place::Hot));
+        places.extend(cold(self.loading.iter(), count));
+        places.extend(cold(self.cold.values(), count));
+        places.extend(self.tail.iter().take(count).map(Place::Hot));
+        places.sort_unstable_by_key(Place::seq);
+        places.truncate(count);
+        places
     }
 
     /// Entries in memory, for views.

@@ -36,6 +36,8 @@ pub(super) struct Leases {
     /// The front is never empty.
     row: VecDeque<Option<Lease>>,
     in_row: usize,
+    /// Sum of the bodies.
+    bytes: u64,
     /// Never positions that the row spans.
     others: BTreeMap<Seq, Lease>,
 }
@@ -51,8 +53,13 @@ impl Leases {
         self.in_row + self.others.len()
     }
 
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// There is none at its position.
     pub(super) fn insert(&mut self, lease: Lease) {
+        self.bytes += lease.entry.body_size();
         let seq = lease.entry.seq;
         if self.row.is_empty() && self.others.last_key_value().is_none_or(|(last, _)| *last < seq) {
             self.first = seq;
@@ -92,10 +99,13 @@ impl Leases {
     pub(super) fn remove(&mut self, seq: Seq, of: (ConnectionId, ChannelId)) -> Option<Lease> {
         let Some(at) = self.place(seq) else {
             self.others.get(&seq).filter(|lease| lease.is_of(of))?;
-            return self.others.remove(&seq);
+            let lease = self.others.remove(&seq)?;
+            self.bytes -= lease.entry.body_size();
+            return Some(lease);
         };
         let lease = self.row[at].take_if(|lease| lease.is_of(of))?;
         self.in_row -= 1;
+        self.bytes -= lease.entry.body_size();
         if at == 0 {
             while let Some(None) = self.row.front() {
                 self.row.pop_front();

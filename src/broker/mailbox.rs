@@ -14,6 +14,7 @@ use super::event::{Append, Effect, Rest, Write};
 use super::lane::{Entry, Lane};
 use super::lease::{Lease, Leases};
 use super::limits::{Limits, MailboxKind};
+use super::look::Looks;
 use super::mark::Mark;
 use super::message::Message;
 use super::name::{Name, Time};
@@ -39,6 +40,7 @@ pub(super) struct Mailbox {
     pub(super) consumers: Consumers,
     /// Their message is on its way from the store.
     pub(super) askers: VecDeque<Asker>,
+    pub(super) looks: Looks,
     /// Somebody declared, consumed or asked last at this time.
     pub(super) used: Time,
     pub(super) lanes: Vec<Lane>,
@@ -92,6 +94,16 @@ pub struct Counts {
     pub refused: u64,
     pub delivered: u64,
     pub redelivered: u64,
+    /// Among those delivered: settled when they were handed over.
+    pub delivered_settled: u64,
+    /// Among those delivered: asked for one by one, to be settled.
+    pub got: u64,
+    /// Among those delivered: asked for one by one, and settled at once.
+    pub got_settled: u64,
+    /// Asked for while there was none.
+    pub got_nothing: u64,
+    /// Accepted by who held them.
+    pub acknowledged: u64,
     /// Accepted, or rejected where nobody wants dead letters.
     pub settled: u64,
     /// Too old, where nobody wants dead letters.
@@ -121,6 +133,7 @@ impl Mailbox {
             feeds: None,
             consumers: Consumers::default(),
             askers: VecDeque::new(),
+            looks: Looks::default(),
             used: now,
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             leases: Leases::default(),
@@ -285,6 +298,7 @@ impl Mailbox {
         match outcome {
             Outcome::Accepted => {
                 self.counts.settled += 1;
+                self.counts.acknowledged += 1;
                 self.remove_stored(&entry, turn);
             }
             Outcome::Rejected => self.discard(entry, Reason::Rejected, turn),

@@ -22,10 +22,12 @@ mod delay;
 mod dispatch;
 mod event;
 mod expiry;
+mod flow;
 pub mod inspect;
 mod lane;
 mod lease;
 mod limits;
+mod look;
 mod mailbox;
 mod mark;
 mod message;
@@ -57,7 +59,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use command::*;
 pub use definition::*;
 pub use event::*;
+pub use flow::{Deaths, Inflow, Outflow, Passage, ProtocolFlow, Sizes};
 pub use limits::{Limits, MailboxKind, Overflow, TIME_SPAN_MAX_MS};
+pub use look::Browsed;
 pub use mailbox::Counts;
 pub use message::*;
 pub use name::{Name, Time};
@@ -113,6 +117,11 @@ pub struct Broker {
     generation: u64,
     alarm: Option<&'static str>,
     totals: Totals,
+    /// By protocol; the first is the broker's own.
+    flows: Vec<ProtocolFlow>,
+    parameters: BTreeMap<DefinitionKey, ParameterDefinition>,
+    /// While a request is done on somebody's behalf: the user and the virtual host.
+    acting: Option<(Name, Name)>,
     /// Reused between publishes.
     names: Vec<Name>,
 }
@@ -125,8 +134,13 @@ pub struct Totals {
     pub unroutable: u64,
     pub connections_opened: u64,
     pub connections_closed: u64,
+    pub channels_opened: u64,
+    pub channels_closed: u64,
+    pub mailboxes_declared: u64,
     pub mailboxes_created: u64,
     pub mailboxes_deleted: u64,
+    pub sizes: Sizes,
+    pub deaths: Deaths,
 }
 
 /// Borrows what a mailbox needs beside itself; the rest of the broker stays free.
@@ -143,6 +157,8 @@ macro_rules! carry {
             burials: &mut $broker.burials,
             awaiting: &mut $broker.awaiting,
             memory: &mut $broker.memory,
+            flows: &mut $broker.flows,
+            deaths: &mut $broker.totals.deaths,
         }
     };
 }
@@ -177,6 +193,9 @@ impl Broker {
             generation: 1,
             alarm: None,
             totals: Totals::default(),
+            flows: vec![ProtocolFlow { protocol: "broker", ..ProtocolFlow::default() }],
+            parameters: BTreeMap::new(),
+            acting: None,
             names: Vec::new(),
         };
         broker.restore(recovered, now, out);
@@ -263,6 +282,31 @@ impl Broker {
             return out.push(Effect::NotifyDurable(from, event));
         }
         let result = match request {
+            Request::OnBehalf(it) if from == SERVER => {
+                let OnBehalf { user, vhost, request } = *it;
+                if !self.vhosts.contains_key(&vhost) {
+                    Err(Refusal::NoSuchVhost { vhost })
+                } else {
+                    self.acting = Some((user, vhost));
+                    self.request(from, channel, ticket, request, now, out);
+                    self.acting = None;
+                    return;
+                }
+            }
+            Request::OnBehalf(_) => {
+                Err(Refusal::NotAdministrator("only the server acts for others".into()))
+            }
+            Request::Post(message) => self.post(from, message, now, out),
+            Request::Browse { mailbox, count, bytes_max } => {
+                let asker = Asker { connection: from, channel, ticket, no_ack: false };
+                match self.browse(from, asker, &mailbox, (count, bytes_max), now, out) {
+                    Ok(()) => return,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Request::Disconnect { connection, reason } => {
+                self.disconnect(from, connection, reason, out)
+            }
             Request::DeclareExchange(declare) => self.declare_exchange(from, &declare, out),
             Request::DeleteExchange { name, if_unused } => {
                 self.delete_exchange(from, &name, if_unused, now, out)
@@ -428,6 +472,9 @@ impl Broker {
 
     /// The connection's user and virtual host.
     fn whose(&self, from: ConnectionId) -> Result<(Name, Name), Refusal> {
+        if let Some(acting) = &self.acting {
+            return Ok(acting.clone());
+        }
         let connection = self.connections.get(&from);
         match connection.and_then(|connection| connection.open.as_ref()) {
             Some(open) => Ok((open.user.clone(), open.vhost.clone())),
@@ -442,7 +489,11 @@ impl Broker {
     }
 
     fn channel_mut(&mut self, from: ConnectionId, channel: ChannelId) -> &mut Channel {
-        self.connections.entry(from).or_default().channels.entry(channel).or_default()
+        let channels = &mut self.connections.entry(from).or_default().channels;
+        channels.entry(channel).or_insert_with(|| {
+            self.totals.channels_opened += 1;
+            Channel::default()
+        })
     }
 
     fn vhost_mut(&mut self, name: &Name) -> Result<&mut Vhost, Refusal> {

@@ -127,6 +127,9 @@ impl Mailbox {
         if self.stream.is_some() {
             return self.fetched_stream(fetched, turn);
         }
+        if Self::is_look(&fetched) {
+            return self.looked(fetched, turn);
+        }
         let recalled = fetched.lane == RECALLED;
         let mut whole = Vec::with_capacity(fetched.messages.len());
         for found in fetched.messages {

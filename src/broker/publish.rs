@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::command::{ConnectionId, MailboxId, Publish};
 use super::dead_letter::{Burial, circles, with_blind_keys};
 use super::event::{Cause, Effect, Event};
+use super::flow::Passage;
 use super::limits::{Overflow, TIME_SPAN_MAX_MS};
 use super::message::{Message, MessageId};
 use super::name::{Name, Time};
@@ -45,6 +46,7 @@ impl Broker {
                 return taken;
             }
             Ok(Fate::Unroutable(message)) => {
+                self.count_inflow(from, channel, |it| it.count_unroutable(1, mandatory));
                 if mandatory {
                     self.totals.returned += 1;
                     let event = Event::Returned { channel, message };
@@ -70,28 +72,38 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> Result<Fate, Refusal> {
         self.totals.published += 1;
-        let mut message = publish.message;
+        let Publish { channel, mut message, more_keys, confirm, .. } = publish;
+        self.totals.sizes.count(message.body().len() as u64);
         check_expiration(&message)?;
         self.give_id(&mut message, now);
-        let targets =
-            match self.cached_route(from, publish.channel, &message, publish.more_keys.is_some()) {
-                Some(targets) => targets,
-                None => {
-                    let more = publish.more_keys.as_deref().map_or(&[][..], Vec::as_slice);
-                    let vhost = self.check_publish(from, &message, more)?;
-                    self.note_publisher(from, out);
-                    if message.key().starts_with(REPLY_PREFIX.as_bytes())
-                        && message.exchange().is_empty()
-                        && self.reply(&vhost, &message, out)
-                    {
-                        return Ok(Fate::Routed { taken: true });
-                    }
-                    match self.route(from, publish.channel, &vhost, &message, more, now, out) {
-                        Some(targets) => targets,
-                        None => return Ok(Fate::Routed { taken: true }),
-                    }
+        let targets = match self.cached_route(
+            from,
+            channel,
+            &message,
+            more_keys.is_some(),
+            confirm.is_some(),
+        ) {
+            Some(targets) => targets,
+            None => {
+                let more = more_keys.as_deref().map_or(&[][..], Vec::as_slice);
+                let vhost = self.check_publish(from, &message, more)?;
+                self.note_publisher(from, out);
+                let replied = message.key().starts_with(REPLY_PREFIX.as_bytes())
+                    && message.exchange().is_empty()
+                    && self.reply(&vhost, &message, out);
+                let targets = if replied {
+                    None
+                } else {
+                    self.route(from, channel, &vhost, &message, more, now, out)
+                };
+                let routed = targets.as_ref().is_none_or(|targets| !targets.is_empty());
+                self.count_inflow(from, channel, |it| it.count(routed, confirm.is_some()));
+                match targets {
+                    Some(targets) => targets,
+                    None => return Ok(Fate::Routed { taken: true }),
                 }
-            };
+            }
+        };
         if targets.is_empty() {
             return Ok(Fate::Unroutable(message));
         }
@@ -125,16 +137,25 @@ impl Broker {
         channel: super::ChannelId,
         message: &Message,
         has_more_keys: bool,
+        confirm: bool,
     ) -> Option<Targets> {
         if has_more_keys {
             return None;
         }
-        let connection = self.connections.get(&from)?;
-        let route = connection.channels.get(&channel)?.route.as_ref()?;
+        let connection = self.connections.get_mut(&from)?;
+        let channel = connection.channels.get_mut(&channel)?;
+        let route = channel.route.as_mut()?;
         let exchange = route.exchange.as_ref()?;
         let same_exchange = exchange.same(message.exchange()) || exchange == message.exchange();
-        (route.generation == self.generation && same_exchange && route.key == message.key())
-            .then(|| route.targets.clone())
+        if route.generation != self.generation || !same_exchange || route.key != message.key() {
+            return None;
+        }
+        let routed = !route.targets.is_empty();
+        route.passage.inwards += 1;
+        route.passage.outwards += route.targets.len() as u64;
+        channel.inflow.count(routed, confirm);
+        self.flows[connection.flow].inflow.count(routed, confirm);
+        Some(route.targets.clone())
     }
 
     /// Whether the connection may publish this, and in which virtual host.
@@ -165,6 +186,42 @@ impl Broker {
         Ok(vhost_name)
     }
 
+    /// A message from somebody without a channel: no route is remembered, and no confirm said.
+    pub(super) fn post(
+        &mut self,
+        from: ConnectionId,
+        mut message: Arc<Message>,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> Result<super::Reply, Refusal> {
+        let vhost = self.check_publish(from, &message, &[])?;
+        self.totals.published += 1;
+        self.totals.sizes.count(message.body().len() as u64);
+        self.give_id(&mut message, now);
+        let replied = message.key().starts_with(REPLY_PREFIX.as_bytes())
+            && message.exchange().is_empty()
+            && self.reply(&vhost, &message, out);
+        if replied {
+            self.flows[0].inflow.count(true, false);
+            return Ok(super::Reply::Routed(true));
+        }
+        let (targets, routed) = if message.exchange().is_empty() {
+            self.find_by_key(&vhost, message.key())
+        } else {
+            self.follow(&vhost, message.exchange(), message.key(), &[], &message)
+        };
+        let copies = targets.len() + routed.delayed.len();
+        let passage = Passage { inwards: 1, outwards: copies as u64 };
+        self.record_passage(&vhost, message.exchange(), passage);
+        let inflow = &mut self.flows[0].inflow;
+        inflow.count(copies > 0, false);
+        inflow.unroutable += u64::from(copies == 0);
+        self.totals.unroutable += u64::from(copies == 0);
+        self.delay(&vhost, &routed.delayed, &message, &[], now, out);
+        self.place(&targets, message, now, out);
+        Ok(super::Reply::Routed(copies > 0))
+    }
+
     /// Where the bindings lead. `None` where the message is delayed and goes nowhere else.
     #[expect(clippy::too_many_arguments, reason = "one caller, which has all of them at hand")]
     fn route(
@@ -185,13 +242,20 @@ impl Broker {
         if routed.cacheable {
             let generation = self.generation;
             let channel = self.channel_mut(from, channel);
+            let untold = channel.take_passage();
             let route = channel.route.get_or_insert_default();
             route.generation = generation;
             route.exchange = Some(message.exchange().clone());
             route.key.clear();
             route.key.extend_from_slice(message.key());
             route.targets.clone_from(&targets);
+            if let Some((exchange, passage)) = untold {
+                self.record_passage(vhost_name, &exchange, passage);
+            }
         }
+        let copies = targets.len() + routed.delayed.len();
+        let passage = Passage { inwards: 1, outwards: copies as u64 };
+        self.record_passage(vhost_name, message.exchange(), passage);
         if routed.delayed.is_empty() {
             return Some(targets);
         }

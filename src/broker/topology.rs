@@ -105,6 +105,7 @@ impl Broker {
         let declare = &self.with_default_kind(&vhost_name, declare);
         if let Some(mailbox) = existing.and_then(|id| self.mailboxes.get_mut(&id)) {
             check_same(mailbox, declare, from)?;
+            self.totals.mailboxes_declared += 1;
             mailbox.used = now;
             return Ok(declared(mailbox));
         }
@@ -201,6 +202,7 @@ impl Broker {
             apply_policies(vhost, &mut mailbox);
         }
         self.generation += 1;
+        self.totals.mailboxes_declared += 1;
         self.totals.mailboxes_created += 1;
         self.mailboxes.insert(id, mailbox);
         self.dirty.push(id);
@@ -285,7 +287,8 @@ impl Broker {
                 out.push(Effect::Write(Write::Undefine(key)));
             }
         }
-        for asker in std::mem::take(&mut mailbox.askers) {
+        let looking = mailbox.looks.drain();
+        for asker in std::mem::take(&mut mailbox.askers).into_iter().chain(looking) {
             let (name, vhost) = (mailbox.name.clone(), mailbox.vhost.clone());
             let result = Err(Refusal::NoSuchMailbox { name, vhost });
             self.mark_failed(asker.connection, asker.channel);

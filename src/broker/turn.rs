@@ -10,7 +10,7 @@ use super::event::{Delivery, Effect, Write};
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::name::Time;
-use super::{Epoch, Settings};
+use super::{Deaths, Epoch, ProtocolFlow, Settings};
 
 /// Borrows of everything a mailbox needs beside itself.
 pub(super) struct Turn<'a> {
@@ -27,6 +27,9 @@ pub(super) struct Turn<'a> {
     pub(super) awaiting: &'a mut BTreeSet<MailboxId>,
     /// Bytes of messages in memory, over all mailboxes.
     pub(super) memory: &'a mut u64,
+    /// By protocol, as connections say where.
+    pub(super) flows: &'a mut [ProtocolFlow],
+    pub(super) deaths: &'a mut Deaths,
 }
 
 impl Turn<'_> {
@@ -68,6 +71,12 @@ impl Turn<'_> {
         reason: Reason,
         waits: Option<Seq>,
     ) {
+        *match reason {
+            Reason::Rejected => &mut self.deaths.rejected,
+            Reason::Expired => &mut self.deaths.expired,
+            Reason::MaxLength => &mut self.deaths.length,
+            Reason::DeliveryLimit => &mut self.deaths.delivery_limit,
+        } += 1;
         let waits = waits.map(|seq| (mailbox.id, seq));
         self.burials.push(Burial { waits, ..Burial::dead(mailbox, message, reason, self.now) });
     }

@@ -17,8 +17,8 @@ use super::target::TargetId;
 use super::topic::Topic;
 use super::{ALTERNATE, DELAYED};
 use crate::broker::{
-    BindingDefinition, Destination, ExchangeDefinition, Message, Name, Refusal, Table, TableKey,
-    Value,
+    BindingDefinition, Destination, ExchangeDefinition, Message, Name, Passage, Refusal, Table,
+    TableKey, Value,
 };
 
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub struct Exchange {
     bindings: BTreeMap<(Destination, TableKey), Vec<Table>>,
     /// The last round of routing that came here.
     pub(super) seen: u64,
+    pub(super) passage: Passage,
 }
 
 impl Exchange {
@@ -51,6 +52,7 @@ impl Exchange {
             router,
             bindings: BTreeMap::new(),
             seen: 0,
+            passage: Passage::default(),
         })
     }
 
@@ -78,6 +80,11 @@ impl Exchange {
 
     pub fn name(&self) -> &Name {
         &self.definition.name
+    }
+
+    /// What publishers sent here, and what became of it.
+    pub fn passage(&self) -> Passage {
+        self.passage
     }
 
     pub fn internal(&self) -> bool {

@@ -20,6 +20,7 @@ mod topic;
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::ops;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,7 +34,7 @@ use target::Targets;
 
 use super::{
     BindingDefinition, BindingOf, DeclareExchange, Destination, ExchangeDefinition, Kind, Message,
-    Name, Refusal, Table, TableKey,
+    Name, Passage, Refusal, Table, TableKey,
 };
 
 const ALTERNATE: &str = "alternate-exchange";
@@ -144,9 +145,22 @@ impl Exchanges {
         self.exchanges.get(name)
     }
 
+    /// Publishers sent this here.
+    pub fn record(&mut self, name: &str, passage: Passage) {
+        if let Some(exchange) = self.exchanges.get_mut(name) {
+            exchange.passage.inwards += passage.inwards;
+            exchange.passage.outwards += passage.outwards;
+        }
+    }
+
     /// In order of name, with the predeclared ones.
     pub fn iter(&self) -> impl Iterator<Item = &Exchange> {
         self.exchanges.values()
+    }
+
+    /// In order of name, from one on.
+    pub fn iter_from(&self, start: ops::Bound<Name>) -> impl Iterator<Item = &Exchange> {
+        self.exchanges.range((start, ops::Bound::Unbounded)).map(|(_, it)| it)
     }
 
     pub fn count(&self) -> usize {

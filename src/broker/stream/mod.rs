@@ -432,9 +432,10 @@ impl Feeding<'_, '_> {
     /// Gives the reader what it can take. Returns why it stopped.
     fn serve(&mut self, reader: &mut readers::Reader) -> State {
         let scarce = *self.turn.memory > self.turn.settings.memory_max / 2;
-        let Turn { connections, settings, out, .. } = &mut *self.turn;
+        let Turn { connections, settings, out, flows, .. } = &mut *self.turn;
         let Some(party) = connections.get_mut(&reader.connection) else { return State::Full };
-        let Connection { channels, in_flight, in_flight_bytes, stalled, .. } = party;
+        let Connection { channels, in_flight, in_flight_bytes, stalled, flow, .. } = party;
+        let outflow = &mut flows[*flow].outflow[MailboxKind::Stream.index()];
         let Some(channel) = channels.get_mut(&reader.channel) else { return State::Full };
         reader.next = reader.next.max(self.log.first());
         loop {
@@ -469,6 +470,9 @@ impl Feeding<'_, '_> {
                 *in_flight_bytes += entry.message.size() as u64;
                 channel.unsettled += u32::from(!reader.no_ack);
                 self.counts.delivered += 1;
+                self.counts.delivered_settled += u64::from(reader.no_ack);
+                outflow.count_delivery(reader.no_ack, false);
+                channel.outflow.count_delivery(reader.no_ack, false);
                 let delivery = Delivery {
                     channel: reader.channel,
                     consumer: reader.consumer,

@@ -6,6 +6,7 @@ mod consuming;
 mod disk;
 mod dying;
 mod house;
+mod inspecting;
 mod paging;
 mod permissions;
 mod policies;
