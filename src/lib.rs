@@ -6,6 +6,7 @@ pub mod broker;
 pub mod client;
 pub mod config;
 mod embedded;
+pub mod management;
 pub mod server;
 pub mod sessions;
 pub mod store;

@@ -111,7 +111,7 @@ async fn page_sends_to_itself(#[case] path: &str) {
 #[case::compression("GET /ws", &[HOST, UPGRADE, "sec-websocket-extensions: permessage-deflate\r\n"], 101)]
 #[case::nothing_there("GET /wss", &[HOST, UPGRADE], 404)]
 #[case::rebound_name("GET /ws", &["host: evil.example\r\n", UPGRADE], 421)]
-#[case::no_host("GET /ws", &[UPGRADE], 421)]
+#[case::no_host("GET /ws", &[UPGRADE], 400)]
 #[case::page("GET /examples/stomp", &[HOST], 200)]
 #[case::script("GET /examples/stomp/chat.js", &[HOST], 200)]
 #[case::rebound_page("GET /examples/stomp", &["host: evil.example\r\n"], 421)]

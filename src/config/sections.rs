@@ -92,7 +92,7 @@ sections! {
         amqp: Address = Address::local(5672),
         /// STOMP without TLS.
         stomp: Address = Address::local(61613),
-        /// HTTP without TLS: STOMP over websockets at `/ws`, and an example page at `/examples/stomp`.
+        /// HTTP without TLS: the API at `/api`, a console at `/`, `/metrics`, STOMP over websockets at `/ws`, and an example page at `/examples/stomp`.
         http: Address = Address::local(15672),
         /// The native protocol without TLS.
         native: Address = Address::local(8475),
@@ -190,6 +190,10 @@ sections! {
         hosts: String = String::new(),
         /// Clients have so long to send the head of a request.
         head_timeout: Period = Period::seconds(10),
+        /// Larger bodies of requests are refused.
+        body_size_max: ByteSize = ByteSize(20 << 20),
+        /// Counters are looked at so often, for rates.
+        sample_interval: Period = Period::seconds(5),
     }
 
     /// The data on disk.

@@ -1,4 +1,8 @@
-//! The HTTP listener: an example page, and websockets that speak STOMP.
+//! The HTTP listener: RabbitMQ's API, a console, an example page, and websockets that speak STOMP.
+
+mod api;
+mod desk;
+mod estate;
 
 mod envelope;
 pub(super) mod mailbox;
@@ -12,7 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Request};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use hyper::server::conn::http1;
@@ -21,6 +25,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+pub(super) use self::desk::Desk;
+pub(super) use self::estate::Estate;
 use super::listener::{Door, Ends, stomp_session};
 use super::websocket::Websocket;
 
@@ -45,6 +51,8 @@ pub(super) struct Settings {
     pub(super) head_timeout: Duration,
     /// A message of a websocket.
     pub(super) message_size_max: usize,
+    /// The body of a request.
+    pub(super) body_size_max: usize,
 }
 
 /// What a request is told of its connection.
@@ -111,6 +119,10 @@ fn routes() -> Router {
         .route("/examples/stomp/chat.js", get(script))
         .route("/examples/stomp/chat.css", get(style))
         .merge(mailbox::routes())
+        .route("/", get(console))
+        .route("/console.js", get(console_script))
+        .route("/console.css", get(console_style))
+        .fallback(api::answer)
         .layer(axum::middleware::from_fn(check_host))
 }
 
@@ -122,7 +134,11 @@ async fn check_host(
     next: axum::middleware::Next,
 ) -> Response {
     let local = visit.ends.local.ip().to_canonical();
-    let host = request.headers().get(header::HOST).and_then(|it| it.to_str().ok());
+    let mut hosts = request.headers().get_all(header::HOST).into_iter();
+    let (host, more) = (hosts.next().and_then(|it| it.to_str().ok()), hosts.next());
+    if more.is_some() || (host.is_none() && request.version() == Version::HTTP_11) {
+        return (StatusCode::BAD_REQUEST, "no host, or several\n").into_response();
+    }
     let known = |host: &str| {
         let name = host_name(host).to_ascii_lowercase();
         is_loopback(&name) || visit.door.http.hosts.contains(&name)
@@ -254,6 +270,18 @@ fn is_loopback(name: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|it| it.to_canonical().is_loopback())
 }
 
+async fn console() -> Response {
+    asset("text/html; charset=utf-8", include_str!("../../assets/console/index.html"))
+}
+
+async fn console_script() -> Response {
+    asset("text/javascript; charset=utf-8", include_str!("../../assets/console/console.js"))
+}
+
+async fn console_style() -> Response {
+    asset("text/css; charset=utf-8", include_str!("../../assets/console/console.css"))
+}
+
 async fn page() -> Response {
     asset("text/html; charset=utf-8", include_str!("../../assets/examples/stomp/index.html"))
 }
@@ -297,6 +325,7 @@ mod tests {
             hosts: Vec::new(),
             head_timeout: Duration::from_secs(1),
             message_size_max: 1,
+            body_size_max: 1,
         }
     }
 

@@ -17,6 +17,7 @@ use super::connection::{End, House, drive};
 use super::http;
 use super::throttle::Origin;
 use super::tls::{Secured, Tls};
+use super::traffic::{Counted, Register};
 use crate::broker::ConnectionId;
 use crate::sessions::amqp::{self, AmqpSession};
 use crate::sessions::native::{self, NativeSession};
@@ -88,6 +89,10 @@ pub(super) struct Door {
     pub(super) http: Arc<http::Settings>,
     /// Messages that HTTP clients polled.
     pub(super) leases: Arc<http::mailbox::Leases>,
+    /// What requests over HTTP share.
+    pub(super) estate: Arc<http::Estate>,
+    /// What goes through each connection.
+    pub(super) register: Arc<Register>,
     /// One permit for each connection; further clients wait to be accepted.
     pub(super) permits: Arc<Semaphore>,
     pub(super) next_id: Arc<AtomicU64>,
@@ -238,6 +243,8 @@ impl Door {
             certificate_user: secured.and_then(|it| it.user),
             seed: RandomState::new().hash_one(id.0),
         };
+        let entry = self.register.enter(id, self.house.clock.now(), facts.tls);
+        let io = Counted::new(io, entry.traffic.clone());
         let session = session(facts, &self.sessions);
         let span = tracing::info_span!("connection", id = id.0, protocol, peer = %peer);
         tracing::debug!(parent: &span, "accepted");

@@ -27,6 +27,7 @@ mod socket;
 mod throttle;
 mod timer;
 mod tls;
+mod traffic;
 mod verifier;
 mod watch;
 mod websocket;
@@ -56,6 +57,7 @@ use self::listener::{Door, Listener, Sessions};
 use self::notice::Notice;
 use self::throttle::Patience;
 use self::tls::{Files, Tls};
+use self::traffic::Register;
 use self::verifier::Verifier;
 use self::watch::Growth;
 #[cfg(feature = "planted")]
@@ -181,6 +183,19 @@ impl Server {
         }
 
         let verifier = Arc::new(Verifier::new(patience(&config))?);
+        let listening: Vec<Listening> = listeners.iter().map(Listener::listening).collect();
+        let register = Arc::new(Register::default());
+        let estate = Arc::new(http::Estate::new(
+            http::Desk::open(requests.clone()),
+            clock,
+            register.clone(),
+            &listening,
+            marks(&config),
+            config.limits.connections_max,
+        ));
+        if listening.iter().any(|it| it.protocol == Protocol::Http) {
+            tokio::spawn(estate.clone().watch(config.http.sample_interval.0));
+        }
         let house = House { requests, verifier, clock, limits: connection_limits(&config) };
         let mut secret = vec![0; TOKEN_SIZE];
         getrandom::fill(&mut secret)?;
@@ -196,12 +211,13 @@ impl Server {
             }),
             http: Arc::new(http_settings(&config)),
             leases: Arc::default(),
+            estate,
+            register,
             permits: Arc::new(Semaphore::new(config.limits.connections_max as usize)),
             next_id: Arc::new(AtomicU64::new(SERVER.0 + 1)),
             tasks: TaskTracker::new(),
             closed: CancellationToken::new(),
         };
-        let listening = listeners.iter().map(Listener::listening).collect();
         for listener in listeners {
             tokio::spawn(listener.accept(door.clone()));
         }
@@ -386,6 +402,7 @@ fn http_settings(config: &Config) -> http::Settings {
         hosts: listed(&config.http.hosts),
         head_timeout: config.http.head_timeout.0,
         message_size_max: usize_of(config.stomp.frame_size_max),
+        body_size_max: usize_of(config.http.body_size_max),
     }
 }
 

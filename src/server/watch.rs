@@ -153,7 +153,7 @@ pub(super) fn disk_size(directory: &Path) -> std::io::Result<u64> {
 }
 
 /// Resident bytes of this process.
-fn memory_used() -> Option<u64> {
+pub(super) fn memory_used() -> Option<u64> {
     // Pages: size, resident, …
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;

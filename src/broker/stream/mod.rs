@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::definition::{CursorDefinition, Definition};
 use super::event::{Delivery, Effect, Event, Fetch, RecoveredMailbox, Rest, Write};
 use super::lane::Entry;
-use super::limits::Limits;
+use super::limits::{Limits, MailboxKind};
 use super::mailbox::{Counts, Mailbox};
 use super::message::Message;
 use super::name::{Name, Time};

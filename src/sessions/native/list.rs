@@ -65,12 +65,9 @@ pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox)
         Inspection::Connections(views) => (views.into_iter().map(connection).collect(), false),
         Inspection::Delayed(views) => (views.into_iter().map(delayed).collect(), false),
         Inspection::Policies(found) => (found.into_iter().map(policy).collect(), false),
-<<<<<<< HEAD
         Inspection::Quotas(found) => (found.iter().map(limit).collect(), false),
-=======
         // Lists that this session never asks for.
         _ => (Vec::new(), true),
->>>>>>> 27292a9 (Count every way of a message; let the server look and act for others)
     };
     let flags = if rows.len() == count && !whole { FLAG_MORE } else { 0 };
     let frame = FrameWriter::begin(Kind::Done, flags, id, &mut out.wire);

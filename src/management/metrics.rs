@@ -1,0 +1,431 @@
+//! Prometheus text with the names of RabbitMQ 3.x, so that its dashboards and alerts find what they look for.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::json::{ERLANG_VERSION, Host, RABBITMQ_VERSION};
+use crate::broker::inspect::{MailboxView, Overview};
+use crate::broker::{Inflow, Outflow, ProtocolFlow, Sizes};
+
+/// Metrics of one page, each name once and with all its samples together.
+#[derive(Debug, Default)]
+pub struct Page {
+    metrics: Vec<Metric>,
+    places: BTreeMap<String, usize>,
+}
+
+#[derive(Debug)]
+struct Metric {
+    name: String,
+    kind: &'static str,
+    help: &'static str,
+    samples: String,
+}
+
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+impl Page {
+    pub fn gauge(&mut self, name: &str, help: &'static str, labels: Labels<'_>, value: f64) {
+        self.sample(name, "gauge", help, "", labels, value);
+    }
+
+    /// The name ends in `_total`.
+    pub fn counter(&mut self, name: &str, help: &'static str, labels: Labels<'_>, value: u64) {
+        self.sample(name, "counter", help, "", labels, value as f64);
+    }
+
+    fn sample(
+        &mut self,
+        name: &str,
+        kind: &'static str,
+        help: &'static str,
+        suffix: &str,
+        labels: Labels<'_>,
+        value: f64,
+    ) {
+        let at = match self.places.get(name) {
+            Some(at) => *at,
+            None => {
+                let metric = Metric { name: name.to_owned(), kind, help, samples: String::new() };
+                self.metrics.push(metric);
+                self.places.insert(name.to_owned(), self.metrics.len() - 1);
+                self.metrics.len() - 1
+            }
+        };
+        let out = &mut self.metrics[at].samples;
+        out.push_str(name);
+        out.push_str(suffix);
+        for (at, (label, text)) in labels.iter().enumerate() {
+            out.push(if at == 0 { '{' } else { ',' });
+            let _ = write!(out, "{label}=\"{}\"", escaped(text));
+        }
+        if !labels.is_empty() {
+            out.push('}');
+        }
+        let _ = writeln!(out, " {value}");
+    }
+
+    pub fn text(self) -> String {
+        let mut text = String::new();
+        for Metric { name, kind, help, samples } in self.metrics {
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{samples}");
+        }
+        text
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Sums over everything.
+pub fn whole(overview: &Overview, host: &Host) -> Page {
+    let mut page = Page::default();
+    identity(&mut page, host, "");
+    process(&mut page, host);
+    let totals = &overview.totals;
+    for (name, help, value) in [
+        ("connections_opened", "Connections opened", totals.connections_opened),
+        ("connections_closed", "Connections closed", totals.connections_closed),
+        ("channels_opened", "Channels opened", totals.channels_opened),
+        ("channels_closed", "Channels closed", totals.channels_closed),
+        (
+            "queues_declared",
+            "Queues declared, also those that were there",
+            totals.mailboxes_declared,
+        ),
+        ("queues_created", "Queues created", totals.mailboxes_created),
+        ("queues_deleted", "Queues deleted", totals.mailboxes_deleted),
+    ] {
+        page.counter(&format!("rabbitmq_{name}_total"), help, &[], value);
+    }
+    for (name, help, value) in [
+        ("connections", "Open connections", overview.connections),
+        ("channels", "Channels in use", overview.channels),
+        ("consumers", "Consumers", overview.consumers),
+        ("queues", "Queues", overview.mailboxes),
+        ("queue_messages_ready", "Messages ready to be delivered", overview.ready),
+        ("queue_messages_unacked", "Messages delivered and not yet settled", overview.unsettled),
+        ("queue_messages", "Messages ready or not settled", overview.ready + overview.unsettled),
+        ("queue_messages_ready_bytes", "Bytes of the ready bodies", overview.ready_bytes),
+        (
+            "queue_messages_unacked_bytes",
+            "Bytes of the bodies not settled",
+            overview.unsettled_bytes,
+        ),
+        (
+            "queue_messages_bytes",
+            "Bytes of all bodies",
+            overview.ready_bytes + overview.unsettled_bytes,
+        ),
+        ("queue_consumers", "Consumers of queues", overview.consumers),
+    ] {
+        page.gauge(&format!("rabbitmq_{name}"), help, &[], value as f64);
+    }
+    let alarm = overview.alarm.unwrap_or_default();
+    for (name, help, word) in [
+        ("memory_used_watermark", "Whether memory runs low", "memory"),
+        ("free_disk_space_watermark", "Whether disk space runs low", "disk"),
+    ] {
+        let raised = f64::from(u8::from(alarm.contains(word)));
+        page.gauge(&format!("rabbitmq_alarms_{name}"), help, &[], raised);
+    }
+    sizes(&mut page, &totals.sizes);
+    flows(&mut page, overview);
+    let deaths = &totals.deaths;
+    for (reason, help, value) in [
+        ("expired", "Messages dead-lettered because they were too old", deaths.expired),
+        ("maxlen", "Messages dead-lettered because a queue was too long", deaths.length),
+        ("rejected", "Messages dead-lettered because a consumer rejected them", deaths.rejected),
+        ("delivery_limit", "Messages dead-lettered after too many attempts", deaths.delivery_limit),
+    ] {
+        let name = format!("rabbitmq_global_messages_dead_lettered_{reason}_total");
+        for kind in KINDS {
+            // Which kind of queue they left is not counted: all stand with classic queues.
+            let value = if kind == KINDS[0] { value } else { 0 };
+            let labels = [("queue_type", kind), ("dead_letter_strategy", "at_most_once")];
+            page.counter(&name, help, &labels, value);
+        }
+    }
+    page.gauge(
+        "pillarbox_messages_memory_bytes",
+        "Bytes of ready messages that are in memory",
+        &[],
+        overview.memory as f64,
+    );
+    page
+}
+
+fn identity(page: &mut Page, host: &Host, endpoint: &str) {
+    let labels = [
+        ("rabbitmq_node", host.node.as_str()),
+        ("rabbitmq_cluster", &host.cluster),
+        ("rabbitmq_cluster_permanent_id", &host.cluster),
+        ("rabbitmq_endpoint", endpoint),
+    ];
+    page.gauge("rabbitmq_identity_info", "Names of this broker", &labels, 1.0);
+    let labels = [
+        ("rabbitmq_version", RABBITMQ_VERSION),
+        ("prometheus_plugin_version", RABBITMQ_VERSION),
+        ("erlang_version", ERLANG_VERSION),
+        ("product_name", "Pillarbox"),
+        ("product_version", env!("CARGO_PKG_VERSION")),
+    ];
+    page.gauge("rabbitmq_build_info", "The version of this broker", &labels, 1.0);
+}
+
+fn process(page: &mut Page, host: &Host) {
+    let it = &host.process;
+    let up = host.now.since_ms(host.started) as f64 / 1000.0;
+    for (name, help, value) in [
+        ("erlang_uptime_seconds", "Seconds since the start", up),
+        ("process_open_fds", "Open file descriptors", it.files_used as f64),
+        ("process_max_fds", "Most file descriptors that may be open", it.files_max as f64),
+        ("process_resident_memory_bytes", "Memory in use", it.memory_used as f64),
+        (
+            "resident_memory_limit_bytes",
+            "Memory above which publishers are stopped",
+            it.memory_limit as f64,
+        ),
+        ("disk_space_available_bytes", "Free disk space", it.disk_free as f64),
+        (
+            "disk_space_available_limit_bytes",
+            "Disk space below which publishers are stopped",
+            it.disk_limit as f64,
+        ),
+    ] {
+        page.gauge(&format!("rabbitmq_{name}"), help, &[], value);
+    }
+}
+
+fn sizes(page: &mut Page, sizes: &Sizes) {
+    let name = "rabbitmq_message_size_bytes";
+    let help = "Sizes of the bodies that publishers sent";
+    let mut sum = 0;
+    for (at, count) in sizes.counts.iter().enumerate() {
+        sum += count;
+        let bound = Sizes::BOUNDS.get(at).map_or_else(|| "+Inf".into(), u64::to_string);
+        page.sample(name, "histogram", help, "_bucket", &[("le", &bound)], sum as f64);
+    }
+    page.sample(name, "histogram", help, "_sum", &[], sizes.sum as f64);
+    page.sample(name, "histogram", help, "_count", &[], sum as f64);
+}
+
+const KINDS: [&str; 3] = ["rabbit_classic_queue", "rabbit_quorum_queue", "rabbit_stream_queue"];
+
+/// What dashboards expect to be there from the start, with or without a connection.
+const PROTOCOLS: [(&str, &str); 4] =
+    [("AMQP 0-9-1", "amqp091"), ("STOMP", "stomp"), ("native", "pillarbox"), ("broker", "http")];
+
+/// The label of a protocol.
+fn label(protocol: &str) -> &str {
+    let known = PROTOCOLS.iter().find(|(name, _)| protocol.starts_with(name));
+    known.map_or(protocol, |(_, label)| label)
+}
+
+fn flows(page: &mut Page, overview: &Overview) {
+    let mut by_label: BTreeMap<&str, (Inflow, [Outflow; 3])> = BTreeMap::new();
+    for (_, label) in PROTOCOLS {
+        by_label.entry(label).or_default();
+    }
+    for ProtocolFlow { protocol, inflow, outflow } in &overview.flows {
+        let (into, out) = by_label.entry(label(protocol)).or_default();
+        add_inflow(into, inflow);
+        for (sum, it) in out.iter_mut().zip(outflow) {
+            add_outflow(sum, it);
+        }
+    }
+    for (protocol, (inflow, _)) in &by_label {
+        for (name, help, value) in [
+            ("messages_received", "Messages that publishers sent", inflow.published),
+            (
+                "messages_received_confirm",
+                "Messages that publishers want confirmed",
+                inflow.confirmed,
+            ),
+            ("messages_routed", "Messages that came to a queue", inflow.routed),
+            (
+                "messages_unroutable_dropped",
+                "Messages that no queue took, and nobody was told",
+                inflow.unroutable,
+            ),
+            (
+                "messages_unroutable_returned",
+                "Messages that no queue took, and were returned",
+                inflow.returned,
+            ),
+            ("messages_confirmed", "Messages that were confirmed", inflow.confirmed),
+        ] {
+            page.counter(
+                &format!("rabbitmq_global_{name}_total"),
+                help,
+                &[("protocol", protocol)],
+                value,
+            );
+        }
+    }
+    for (protocol, (_, outflow)) in &by_label {
+        for (kind, it) in KINDS.iter().zip(outflow) {
+            let delivered = it.delivered + it.delivered_settled + it.got + it.got_settled;
+            for (name, help, value) in [
+                ("messages_delivered", "Messages given to consumers", delivered),
+                (
+                    "messages_delivered_consume_auto_ack",
+                    "Messages given to consumers that settle nothing",
+                    it.delivered_settled,
+                ),
+                (
+                    "messages_delivered_consume_manual_ack",
+                    "Messages given to consumers that settle them",
+                    it.delivered,
+                ),
+                (
+                    "messages_delivered_get_auto_ack",
+                    "Messages asked for singly, settled at once",
+                    it.got_settled,
+                ),
+                (
+                    "messages_delivered_get_manual_ack",
+                    "Messages asked for singly, to be settled",
+                    it.got,
+                ),
+                (
+                    "messages_get_empty",
+                    "Messages asked for singly where there was none",
+                    it.got_nothing,
+                ),
+                ("messages_redelivered", "Messages given again", it.redelivered),
+                ("messages_acknowledged", "Messages that consumers accepted", it.acknowledged),
+            ] {
+                let labels = [("protocol", *protocol), ("queue_type", *kind)];
+                page.counter(&format!("rabbitmq_global_{name}_total"), help, &labels, value);
+            }
+        }
+    }
+    // Who publishes is not counted by protocol: every connection might.
+    for (_, protocol) in PROTOCOLS {
+        let consumers = if protocol == "amqp091" { overview.consumers } else { 0 };
+        let labels = [("protocol", protocol)];
+        page.gauge("rabbitmq_global_consumers", "Consumers", &labels, consumers as f64);
+        let publishers = if protocol == "amqp091" { overview.publishers } else { 0 };
+        page.gauge(
+            "rabbitmq_global_publishers",
+            "Connections that publish",
+            &labels,
+            publishers as f64,
+        );
+    }
+}
+
+fn add_inflow(sum: &mut Inflow, it: &Inflow) {
+    sum.published += it.published;
+    sum.routed += it.routed;
+    sum.confirmed += it.confirmed;
+    sum.returned += it.returned;
+    sum.unroutable += it.unroutable;
+}
+
+fn add_outflow(sum: &mut Outflow, it: &Outflow) {
+    sum.delivered += it.delivered;
+    sum.delivered_settled += it.delivered_settled;
+    sum.got += it.got;
+    sum.got_settled += it.got_settled;
+    sum.got_nothing += it.got_nothing;
+    sum.redelivered += it.redelivered;
+    sum.acknowledged += it.acknowledged;
+}
+
+/// Families that can be chosen, and what they are of each mailbox.
+pub const FAMILIES: [&str; 4] =
+    ["queue_coarse_metrics", "queue_metrics", "queue_consumer_count", "queue_delivery_metrics"];
+
+/// Each mailbox by itself. `detailed` chooses families and has a prefix of its own; otherwise all are there.
+pub fn mailboxes(page: &mut Page, views: &[MailboxView], now_s: u64, detailed: Option<&[String]>) {
+    let prefix = if detailed.is_some() { "rabbitmq_detailed_" } else { "rabbitmq_" };
+    let wants = |family: &str| detailed.is_none_or(|chosen| chosen.iter().any(|it| it == family));
+    let coarse = wants("queue_coarse_metrics");
+    let (whole, deliveries) = (wants("queue_metrics"), wants("queue_delivery_metrics"));
+    let consumers = whole || wants("queue_consumer_count");
+    for view in views {
+        let labels = [("vhost", &*view.vhost), ("queue", &*view.name)];
+        let mut gauge = |name: &str, help: &'static str, value: f64| {
+            page.gauge(&format!("{prefix}{name}"), help, &labels, value);
+        };
+        if coarse {
+            gauge("queue_messages_ready", "Messages ready to be delivered", view.ready as f64);
+            gauge(
+                "queue_messages_unacked",
+                "Messages delivered and not yet settled",
+                view.unsettled as f64,
+            );
+            let all = view.ready + view.unsettled;
+            gauge("queue_messages", "Messages ready or not settled", all as f64);
+        }
+        if consumers {
+            gauge("queue_consumers", "Consumers", view.consumers.into());
+        }
+        if whole {
+            let capacity = f64::from(u8::from(view.consumers > 0 && !view.consumers_busy));
+            gauge(
+                "queue_consumer_capacity",
+                "Whether a message would go to a consumer at once",
+                capacity,
+            );
+            gauge("queue_consumer_utilisation", "The same", capacity);
+            let bytes = view.ready_bytes + view.unsettled_bytes;
+            gauge("queue_messages_bytes", "Bytes of all bodies", bytes as f64);
+            gauge(
+                "queue_messages_ready_bytes",
+                "Bytes of the ready bodies",
+                view.ready_bytes as f64,
+            );
+            gauge(
+                "queue_messages_unacked_bytes",
+                "Bytes of the bodies not settled",
+                view.unsettled_bytes as f64,
+            );
+            if let Some(oldest) = view.oldest {
+                let since = oldest.seconds();
+                gauge(
+                    "queue_head_message_timestamp",
+                    "When the oldest ready message came",
+                    since as f64,
+                );
+                page.gauge(
+                    &format!(
+                        "pillarbox_{}queue_oldest_message_age_seconds",
+                        if detailed.is_some() { "detailed_" } else { "" }
+                    ),
+                    "Seconds that the oldest ready message waits",
+                    &labels,
+                    now_s.saturating_sub(since) as f64,
+                );
+            }
+        }
+        if deliveries {
+            let counts = &view.counts;
+            for (name, help, value) in [
+                ("queue_messages_published", "Messages that came", counts.published),
+                ("queue_messages_delivered", "Messages given to consumers", counts.delivered),
+                ("queue_messages_redelivered", "Messages given again", counts.redelivered),
+                ("queue_messages_acked", "Messages that consumers accepted", counts.acknowledged),
+                ("queue_messages_expired", "Messages that grew too old", counts.expired),
+                ("queue_messages_dropped", "Messages beyond the length", counts.dropped),
+                (
+                    "queue_messages_dead_lettered",
+                    "Messages that went to a dead-letter exchange",
+                    counts.dead_lettered,
+                ),
+            ] {
+                page.counter(&format!("{prefix}{name}_total"), help, &labels, value);
+            }
+        }
+    }
+}
+
+/// What stands on a page of single objects beside them.
+pub fn head(host: &Host) -> Page {
+    let mut page = Page::default();
+    identity(&mut page, host, "");
+    page
+}

@@ -1,0 +1,58 @@
+//! A description of the routes for tools, made from the routes themselves.
+
+use serde_json::{Map, Value, json};
+
+use super::routes::{Needs, ROUTES};
+
+pub fn describe() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for route in ROUTES {
+        let names = route
+            .path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{').and_then(|part| part.strip_suffix('}')));
+        let parameters: Vec<Value> = names
+            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+            .collect();
+        let needs = match route.needs {
+            Needs::Nothing => "nothing",
+            Needs::Management => "management",
+            Needs::Policymaker => "policymaker",
+            Needs::Monitoring => "monitoring",
+            Needs::Administrator => "administrator",
+        };
+        let mut operation = json!({
+            "operationId": format!("{:?}", route.call),
+            "summary": route.about,
+            "parameters": parameters,
+            "x-tag-needed": needs,
+            "responses": {
+                "2XX": {"description": "Done"},
+                "4XX": {"description": "Not done", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Fault"}}}},
+            },
+        });
+        if route.needs == Needs::Nothing {
+            operation["security"] = json!([]);
+        }
+        let method = route.method.name().to_lowercase();
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[method] = operation;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Pillarbox",
+            "description": "The HTTP API of RabbitMQ, as far as Pillarbox has it",
+            "version": env!("CARGO_PKG_VERSION"),
+        },
+        "security": [{"basic": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+            "schemas": {"Fault": {
+                "type": "object",
+                "properties": {"error": {"type": "string"}, "reason": {"type": "string"}},
+            }},
+        },
+    })
+}
