@@ -92,18 +92,20 @@ impl Bench {
                     self.on_its_way += 1;
                     self.fetches.send(fetch).expect("the reader lives");
                 }
-                Effect::Notify(_, Event::Delivered(it)) => {
-                    self.delivered.0 += 1;
-                    self.delivered.1 += it.message.size() as u64;
-                    match self.runs.last_mut() {
-                        Some(run) if run.first.0 + u64::from(run.count) == it.seq.0 => {
-                            run.count += 1
-                        }
-                        _ => self.runs.push(Run { mailbox: it.mailbox, first: it.seq, count: 1 }),
-                    }
+                Effect::Notify(_, event) => {
+                    event.deliveries().iter().for_each(|it| self.deliver(it));
                 }
                 _ => {}
             }
+        }
+    }
+
+    fn deliver(&mut self, it: &Delivery) {
+        self.delivered.0 += 1;
+        self.delivered.1 += it.message.size() as u64;
+        match self.runs.last_mut() {
+            Some(run) if run.first.0 + u64::from(run.count) == it.seq.0 => run.count += 1,
+            _ => self.runs.push(Run { mailbox: it.mailbox, first: it.seq, count: 1 }),
         }
     }
 

@@ -218,3 +218,38 @@ async fn limits_are_set_listed_and_cleared() {
         assert!(wrong.to_string().contains(text), "{wrong}");
     }
 }
+
+#[tokio::test]
+async fn a_stream_is_read_by_range_and_by_cursor() {
+    let (_server, client) = broker().await;
+    let stream = Mailbox::durable("log").argument("x-queue-type", Value::text("stream"));
+    client.declare(&stream).await.unwrap();
+    let messages: Vec<NewMessage> = (0..50).map(|n: u32| n.to_string().into()).collect();
+    client.push_batch("log", &messages).await.unwrap();
+    let read = async |subscribe: Subscribe| {
+        let mut messages = client.subscribe("log", &subscribe).await.unwrap();
+        let mut read = Vec::new();
+        while let Some(delivery) = messages.next().await.unwrap() {
+            assert_eq!(delivery.body(), delivery.offset.unwrap().to_string().as_bytes());
+            read.push(delivery.offset.unwrap());
+            client.settle(&[delivery], Outcome::Accepted).await.unwrap();
+        }
+        messages.end().await.unwrap();
+        read
+    };
+    let range = |from: Value, until: Value| {
+        let subscribe = Subscribe { credit: 7, ..Subscribe::default() };
+        subscribe.argument("x-stream-offset", from).argument("x-stream-until", until)
+    };
+    let last = || Value::text("last");
+    assert_eq!(read(range(Value::text("first"), last())).await, (0..50).collect::<Vec<_>>());
+    assert_eq!(read(range(Value::I64(10), Value::I64(12))).await, [10, 11, 12]);
+    assert_eq!(read(range(Value::text("next"), last())).await, [0; 0]);
+    let audit = |until| {
+        range(Value::text("first"), until).argument("x-stream-cursor", Value::text("audit"))
+    };
+    assert_eq!(read(audit(Value::I64(4))).await, [0, 1, 2, 3, 4]);
+    assert_eq!(read(audit(Value::I64(6))).await, [5, 6]);
+    let settled = Subscribe { settled: true, ..range(Value::I64(40), last()) };
+    assert_eq!(read(settled).await, (40..50).collect::<Vec<_>>());
+}

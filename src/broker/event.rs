@@ -69,6 +69,11 @@ pub enum Event {
         channel: ChannelId,
         consumer: ConsumerId,
     },
+    /// A reader of a stream had all that it asked for, and is no more. What it holds can still be settled.
+    Finished {
+        channel: ChannelId,
+        consumer: ConsumerId,
+    },
     /// Publishing connections shall stop (`Some` reason) or go on.
     Blocked(Option<&'static str>),
     /// Everything of the connection is returned and deleted.

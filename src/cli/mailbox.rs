@@ -21,9 +21,10 @@ pub(super) struct MailboxVerb {
 #[derive(Subcommand)]
 enum Verb {
     /// Create a mailbox, or find it as it was declared before
-    #[command(
-        after_help = "Example: pillarbox mailbox declare jobs --message-ttl 1h --dead-letter failed"
-    )]
+    #[command(after_help = "\
+Examples:
+  pillarbox mailbox declare jobs --message-ttl 1h --dead-letter failed
+  pillarbox mailbox declare log --policy stream --max-age 7D")]
     Declare(Box<Declare>),
     /// List mailboxes
     #[command(after_help = "Example: pillarbox mailbox list --json")]
@@ -53,6 +54,12 @@ struct Declare {
     /// Do not keep the mailbox over a restart of the broker
     #[arg(long)]
     transient: bool,
+    /// What becomes of messages: a queue's go when they are settled, a stream keeps them
+    #[arg(long, value_name = "POLICY", value_parser = ["queue", "quorum", "stream"])]
+    policy: Option<String>,
+    /// Drop messages of a stream that are older: 12h, 7D, 1Y
+    #[arg(long, value_name = "AGE")]
+    max_age: Option<String>,
     /// Delete it with its last consumer
     #[arg(long)]
     auto_delete: bool,
@@ -103,6 +110,12 @@ impl Declare {
             if let Some(number) = number {
                 arguments.set(name, Value::I64(number));
             }
+        }
+        if let Some(policy) = self.policy.as_deref().filter(|policy| *policy != "queue") {
+            arguments.set("x-queue-type", Value::text(policy));
+        }
+        if let Some(age) = &self.max_age {
+            arguments.set("x-max-age", Value::text(age));
         }
         if let Some(overflow) = &self.overflow {
             arguments.set("x-overflow", Value::text(overflow));

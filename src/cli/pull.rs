@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use pillarbox::broker::{Properties, slash};
+use pillarbox::broker::{Properties, Value, slash};
 use pillarbox::client::{Client, Delivery, Mailbox, Outcome, Subscribe, Will};
 use serde_json::{Map, Value as Json, json};
 
@@ -30,6 +30,8 @@ Examples:
   pillarbox pull jobs --then release    (take, and put it back)
   pillarbox pull --follow --private     (a mailbox of its own, such as for replies)
   pillarbox pull jobs --follow --will log='a worker was lost'
+  pillarbox pull log --from first --all  (read a stream)
+  pillarbox pull log --from 1h --follow
 
 A message is settled after it was printed, so one that could not be printed stays in the mailbox.
 Without a message the exit code is 4.")]
@@ -54,6 +56,15 @@ pub(super) struct Pull {
     /// Only messages that match this condition, as JMS has it: "colour = 'red' AND size > 2"
     #[arg(long, value_name = "CONDITION", requires = "follow")]
     selector: Option<String>,
+    /// Read a stream from there: first, last, next, offset=N, last=N, time=SECONDS, or a span like 30m
+    #[arg(long, value_name = "START", value_parser = value::start)]
+    from: Option<Value>,
+    /// Read a stream from where the reader of this name came to; --from says where a new one starts
+    #[arg(long, value_name = "NAME")]
+    cursor: Option<String>,
+    /// Read a stream no further than this offset
+    #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    until: Option<i64>,
     /// What becomes of a message that was printed
     #[arg(long, value_enum, default_value_t = Then::Accept)]
     then: Then,
@@ -144,6 +155,8 @@ impl Pull {
         }
         let outcome = if self.follow {
             self.follow(&client, broker).await
+        } else if self.from.is_some() || self.cursor.is_some() || self.until.is_some() {
+            self.read(&client, broker).await
         } else {
             self.take(&client, broker).await
         };
@@ -190,13 +203,50 @@ impl Pull {
         }
     }
 
+    /// What is asked of a stream.
+    fn subscribe(&self, credit: u32) -> Subscribe {
+        let mut subscribe = Subscribe { credit, settled: self.no_ack, ..Subscribe::default() };
+        if let Some(from) = &self.from {
+            subscribe = subscribe.argument("x-stream-offset", from.clone());
+        }
+        if let Some(cursor) = &self.cursor {
+            subscribe = subscribe.argument("x-stream-cursor", Value::text(cursor));
+        }
+        match self.until {
+            Some(until) => subscribe.argument("x-stream-until", Value::I64(until)),
+            None if self.follow => subscribe,
+            None => subscribe.argument("x-stream-until", Value::text("last")),
+        }
+    }
+
+    /// Messages of a stream that are there.
+    async fn read(&self, client: &Client, broker: &Broker) -> Result<(), Failure> {
+        let count = if self.all { u64::MAX } else { self.count };
+        let mut left = count;
+        let subscribe = self.subscribe(left.min(FOLLOW_CREDIT.into()) as u32);
+        let subscribed = client.subscribe(&self.mailbox, &subscribe).await;
+        let mut messages = subscribed.map_err(|error| mailbox::explain(error, &self.mailbox))?;
+        while left > 0 {
+            let mut batch = messages.next_batch().await?;
+            if batch.is_empty() {
+                break;
+            }
+            // More than asked for goes back unread, as far as a cursor is concerned.
+            batch.truncate(left.min(batch.len() as u64) as usize);
+            left -= batch.len() as u64;
+            self.printing.print(&batch, &self.mailbox, broker.json)?;
+            client.settle(&batch, self.then.outcome()).await?;
+        }
+        messages.end().await?;
+        if left == count {
+            return Err(Failure::nothing(format!("no message in '{}'", self.mailbox)));
+        }
+        Ok(())
+    }
+
     async fn follow(&self, client: &Client, broker: &Broker) -> Result<(), Failure> {
-        let subscribe = Subscribe {
-            credit: FOLLOW_CREDIT,
-            settled: self.no_ack,
-            selector: self.selector.clone(),
-            ..Subscribe::default()
-        };
+        let selector = self.selector.clone();
+        let subscribe = Subscribe { selector, ..self.subscribe(FOLLOW_CREDIT) };
         let subscribed = client.subscribe(&self.mailbox, &subscribe).await;
         let mut messages = subscribed.map_err(|error| mailbox::explain(error, &self.mailbox))?;
         loop {
@@ -266,7 +316,10 @@ fn as_json(delivery: &Delivery, mailbox: &str) -> Json {
 
 fn fields(delivery: &Delivery) -> Map<String, Json> {
     let mut object = Map::new();
-    object.insert("seq".into(), delivery.seq.0.into());
+    match delivery.offset {
+        Some(offset) => object.insert("offset".into(), offset.into()),
+        None => object.insert("seq".into(), delivery.seq.0.into()),
+    };
     if let Some(id) = delivery.id {
         object.insert("id".into(), format!("{id:032x}").into());
     }

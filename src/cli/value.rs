@@ -22,6 +22,32 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 const WRONG_DURATION: &str = "write a time as 30s, 250ms, 5min or 2h";
 
+/// Where to start in a stream.
+pub(super) fn start(text: &str) -> Result<Value, String> {
+    const WRONG: &str =
+        "write it as first, last, next, offset=N, last=N, time=SECONDS or a span like 30m";
+    match text.split_once('=') {
+        None if matches!(text, "first" | "last" | "next") => Ok(Value::text(text)),
+        None => {
+            // The broker knows no smaller unit than seconds.
+            let span = duration(text).map_err(|_| WRONG.to_owned())?.as_secs();
+            Ok(Value::text(&format!("{span}s")))
+        }
+        Some(("offset", offset)) => {
+            let offset: i64 = offset.parse().map_err(|_| WRONG.to_owned())?;
+            if offset < 0 { Err(WRONG.to_owned()) } else { Ok(Value::I64(offset)) }
+        }
+        Some(("last", count)) => {
+            let count: u32 = count.parse().map_err(|_| WRONG.to_owned())?;
+            Ok(Value::I64(-i64::from(count)))
+        }
+        Some(("time", seconds)) => {
+            seconds.parse().map(Value::Timestamp).map_err(|_| WRONG.to_owned())
+        }
+        Some(_) => Err(WRONG.to_owned()),
+    }
+}
+
 /// `NAME=VALUE`; whole numbers and true or false are what they look like.
 pub(super) fn pair(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
@@ -38,4 +64,21 @@ pub(super) fn pair(text: &str) -> Result<(String, Value), String> {
 
 pub(super) fn table(pairs: &[(String, Value)]) -> Table {
     pairs.iter().map(|(name, value)| (name.as_str().into(), value.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_written_in_six_ways() {
+        assert_eq!(start("first"), Ok(Value::text("first")));
+        assert_eq!(start("offset=7"), Ok(Value::I64(7)));
+        assert_eq!(start("last=7"), Ok(Value::I64(-7)));
+        assert_eq!(start("time=99"), Ok(Value::Timestamp(99)));
+        assert_eq!(start("2h"), Ok(Value::text("7200s")));
+        for wrong in ["", "soon", "offset=-1", "offset=", "last=x", "time=-5", "since=1"] {
+            assert!(start(wrong).is_err(), "{wrong}");
+        }
+    }
 }

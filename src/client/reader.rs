@@ -75,7 +75,9 @@ fn dispatch(
             let queue = shared.lock().subscriptions.get(&(frame.id as u16)).cloned();
             if let Some(queue) = queue {
                 let text = refused.text.to_owned();
-                queue.end(Some(Error::Refused { code: refused.code, text }));
+                let code = refused.code;
+                // In good order: all that was asked for was sent.
+                queue.end((code != Code::Closing).then_some(Error::Refused { code, text }));
             }
             return Ok(None);
         }

@@ -28,11 +28,28 @@ pub struct Subscribe {
     pub priority: i32,
     /// Only messages that match this condition, as JMS has it; the others stay in the mailbox.
     pub selector: Option<String>,
+    /// `x-stream-offset`, `x-stream-until`, `x-stream-cursor` and others.
+    pub arguments: Table,
+}
+
+impl Subscribe {
+    #[must_use]
+    pub fn argument(mut self, name: &str, value: Value) -> Self {
+        self.arguments.set(name, value);
+        self
+    }
 }
 
 impl Default for Subscribe {
     fn default() -> Self {
-        Self { credit: 100, settled: false, exclusive: false, priority: 0, selector: None }
+        Self {
+            credit: 100,
+            settled: false,
+            exclusive: false,
+            priority: 0,
+            selector: None,
+            arguments: Table::new(),
+        }
     }
 }
 
@@ -72,7 +89,7 @@ impl Client {
         let line = self.line.clone();
         let subscription =
             Subscription { line, number, queue, taken: VecDeque::new(), ended: false };
-        let mut arguments = Table::new();
+        let mut arguments = subscribe.arguments.clone();
         if let Some(selector) = &subscribe.selector {
             arguments.set("selector", Value::text(selector));
         }
@@ -98,7 +115,7 @@ impl Subscription {
         self.number
     }
 
-    /// The next message; `None` once the subscription was ended by this side.
+    /// The next message; `None` once the subscription was ended by this side, or everything was sent up to `x-stream-until`.
     pub async fn next(&mut self) -> Result<Option<Delivery>, Error> {
         loop {
             if let Some(delivery) = self.taken.pop_front() {
@@ -110,7 +127,7 @@ impl Subscription {
         }
     }
 
-    /// All messages there are, at least one; none once the subscription was ended by this side.
+    /// All messages there are, at least one; none where `next` has none.
     pub async fn next_batch(&mut self) -> Result<VecDeque<Delivery>, Error> {
         if self.taken.is_empty() {
             self.take().await?;

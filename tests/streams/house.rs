@@ -99,6 +99,7 @@ impl House {
                 Effect::Fetch(fetch) => self.fetches.push(fetch),
                 Effect::Notify(_, event) | Effect::NotifyDurable(_, event) => match event {
                     Event::Delivered(delivery) => self.delivered.push(delivery),
+                    Event::DeliveredBatch(batch) => self.delivered.extend(batch),
                     Event::Reply { result, .. } => self.replies.push(result),
                     _ => {}
                 },

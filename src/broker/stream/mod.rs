@@ -29,6 +29,9 @@ use log::{Found, Log, SEGMENT_BYTES, SEGMENT_MESSAGES};
 use readers::{Moved, NewReader, Readers, State};
 use start::Start;
 
+/// Bytes of a cursor's name.
+const CURSOR_NAME_MAX: usize = 255;
+
 #[derive(Debug)]
 pub(super) struct Stream {
     log: Log,
@@ -163,9 +166,25 @@ impl Mailbox {
         };
         let filter =
             Filter::of(&consume.arguments).map_err(|(name, reason)| invalid(name, reason))?;
+        let until = match consume.arguments.get("x-stream-until") {
+            None => None,
+            Some(value) => match (value.as_i64(), value.as_str()) {
+                // Offsets count from 0, and this one is still wanted.
+                (Some(offset), _) if offset >= 0 => Some(Seq((offset as u64).saturating_add(2))),
+                (_, Some("last")) => Some(stream.log.next()),
+                _ => return Err(invalid("x-stream-until", "neither an offset nor 'last'")),
+            },
+        };
+        let named = match consume.arguments.get("x-stream-cursor") {
+            None => None,
+            Some(value) => match value.as_str().filter(|name| name.len() <= CURSOR_NAME_MAX) {
+                Some(name) => Some(Name::from(name)),
+                None => return Err(invalid("x-stream-cursor", "not a name")),
+            },
+        };
         let argument = "x-stream-automatic-offset-tracking";
         let tracks = match consume.arguments.get(argument) {
-            None => start.is_none() && is_chosen(&consume.tag),
+            None => named.is_some() || (start.is_none() && is_chosen(&consume.tag)),
             Some(value) => match (value.as_bool(), value.as_str()) {
                 (Some(tracks), _) => tracks,
                 (None, Some("true")) => true,
@@ -173,7 +192,7 @@ impl Mailbox {
                 _ => return Err(invalid(argument, "not a boolean")),
             },
         };
-        let cursor = tracks.then(|| consume.tag.clone());
+        let cursor = tracks.then(|| named.unwrap_or_else(|| consume.tag.clone()));
         let known = cursor.as_ref().and_then(|name| stream.cursors.next(name));
         let (next, since) = match known {
             Some(next) => (next, Time::ZERO),
@@ -187,6 +206,7 @@ impl Mailbox {
             prefetch: consume.prefetch,
             next,
             since,
+            until,
             filter,
             selector: consume.selection.as_ref().map(|it| Arc::clone(&it.selector)),
             cursor,
@@ -294,6 +314,7 @@ impl Mailbox {
             stream.readers.wake_stalled();
         }
         self.feed(turn);
+        self.dismiss(turn);
         self.trim(turn);
         let Some(stream) = &mut self.stream else { return };
         let scarce = *turn.memory > turn.settings.memory_max / 2;
@@ -328,6 +349,23 @@ impl Mailbox {
         }
         for (name, next) in moved {
             self.move_cursor(&name, next, turn);
+        }
+    }
+
+    /// Readers that had everything that they asked for go.
+    fn dismiss(&mut self, turn: &mut Turn<'_>) {
+        while let Some((connection, channel, consumer)) =
+            self.stream.as_mut().and_then(|it| it.readers.next_done())
+        {
+            self.consumers.remove(connection, consumer);
+            self.remove_reader(connection, consumer, turn);
+            if let Some(party) = turn.connections.get_mut(&connection)
+                && let Some(party) = party.channels.get_mut(&channel)
+            {
+                party.consumers.remove(&consumer);
+            }
+            let event = Event::Finished { channel, consumer };
+            turn.out.push(Effect::Notify(connection, event));
         }
     }
 
@@ -432,13 +470,16 @@ impl Feeding<'_, '_> {
     /// Gives the reader what it can take. Returns why it stopped.
     fn serve(&mut self, reader: &mut readers::Reader) -> State {
         let scarce = *self.turn.memory > self.turn.settings.memory_max / 2;
-        let Turn { connections, settings, out, flows, .. } = &mut *self.turn;
+        let Turn { connections, settings, out, bursts, flows, .. } = &mut *self.turn;
         let Some(party) = connections.get_mut(&reader.connection) else { return State::Full };
         let Connection { channels, in_flight, in_flight_bytes, stalled, flow, .. } = party;
         let outflow = &mut flows[*flow].outflow[MailboxKind::Stream.index()];
         let Some(channel) = channels.get_mut(&reader.channel) else { return State::Full };
         reader.next = reader.next.max(self.log.first());
         loop {
+            if reader.until.is_some_and(|until| reader.next >= until) {
+                return State::Done;
+            }
             if !reader.has_credit() {
                 return State::Full;
             }
@@ -485,7 +526,7 @@ impl Feeding<'_, '_> {
                     offset: Some(entry.seq.0 - 1),
                     settled: reader.no_ack,
                 };
-                out.push(Effect::Notify(reader.connection, Event::Delivered(delivery)));
+                bursts.add(reader.connection, delivery, out);
             }
             if let Some(end) = entered
                 && !scarce

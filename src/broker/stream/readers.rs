@@ -5,7 +5,8 @@
 //! Resting ─────────> Awake ──served──┬─> Resting (Full)
 //!    ^                               ├─> Resting (Stalled: its connection or channel is full)
 //!    └───────────────────────────────┼─> Resting (Tail: everything was read)
-//!                                    └─> Resting (Loading: on its way from the store)
+//!                                    ├─> Resting (Loading: on its way from the store)
+//!                                    └─> Done: it had everything that it asked for
 //! ```
 //! Whoever has nothing to do costs nothing when messages come.
 
@@ -43,6 +44,8 @@ pub(super) struct Reader {
     pub(super) next: Seq,
     /// What came before this is passed over.
     pub(super) since: Time,
+    /// It is done before this position.
+    pub(super) until: Option<Seq>,
     pub(super) filter: Option<Filter>,
     pub(super) selector: Option<Arc<Selector>>,
     /// The cursor that remembers how far it came.
@@ -67,6 +70,7 @@ pub(super) enum State {
     Stalled,
     Tail,
     Loading,
+    Done,
 }
 
 /// Delivered and not settled: positions in the order of delivery, which ascend.
@@ -154,6 +158,7 @@ pub(super) struct Readers {
     awake: VecDeque<Place>,
     tail: Vec<Place>,
     stalled: Vec<Place>,
+    done: Vec<Place>,
     /// By the position that they wait for.
     loading: BTreeSet<(Seq, Place)>,
 }
@@ -177,6 +182,7 @@ pub(super) struct NewReader {
     pub(super) prefetch: u32,
     pub(super) next: Seq,
     pub(super) since: Time,
+    pub(super) until: Option<Seq>,
     pub(super) filter: Option<Filter>,
     pub(super) selector: Option<Arc<Selector>>,
     pub(super) cursor: Option<Name>,
@@ -211,6 +217,7 @@ impl Readers {
             prefetch: new.prefetch,
             next: new.next,
             since: new.since,
+            until: new.until,
             filter: new.filter,
             selector: new.selector,
             cursor: new.cursor,
@@ -283,6 +290,7 @@ impl Readers {
         self.awake.retain(|it| *it != place);
         self.tail.retain(|it| *it != place);
         self.stalled.retain(|it| *it != place);
+        self.done.retain(|it| *it != place);
         self.loading.retain(|(_, it)| *it != place);
     }
 
@@ -334,10 +342,18 @@ impl Readers {
         match reader.state {
             State::Awake => self.awake.push_back(place),
             State::Full => {}
+            State::Done => self.done.push(place),
             State::Stalled => self.stalled.push(place),
             State::Tail => self.tail.push(place),
             State::Loading => drop(self.loading.insert((next, place))),
         }
+    }
+
+    /// One that had everything that it asked for.
+    pub(super) fn next_done(&mut self) -> Option<(ConnectionId, ChannelId, ConsumerId)> {
+        let place = self.done.pop()?;
+        let reader = self.get_mut(place)?;
+        Some((reader.connection, reader.channel, reader.consumer))
     }
 
     /// It has something to do, unless that is not what it waits for.

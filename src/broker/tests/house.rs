@@ -496,6 +496,7 @@ impl House {
                     format!("returned {}", String::from_utf8_lossy(message.body()))
                 }
                 Event::Refused { refusal, .. } => format!("no: {refusal}"),
+                Event::Finished { consumer, .. } => format!("finished {}", consumer.0),
                 Event::Cancelled { consumer, .. } => format!("cancelled {}", consumer.0),
                 Event::Blocked(Some(why)) => format!("blocked: {why}"),
                 Event::Blocked(None) => "unblocked".into(),

@@ -534,6 +534,73 @@ fn cursor_remembers_how_far_its_consumer_came() {
 }
 
 #[test]
+fn reader_of_a_range_is_done_at_its_end() {
+    let mut house = House::small();
+    let c = house.connect_lax();
+    stream(&mut house, c, "s", &[]);
+    fill(&mut house, c, "s", 0..300);
+    let range =
+        |start: i64, until: Value| [("x-stream-offset", int(start)), ("x-stream-until", until)];
+    let cases = [
+        (range(10, int(20)), 10..21),
+        (range(295, text("last")), 295..300),
+        (range(5, int(4)), 0..0),
+        (range(300, text("last")), 0..0),
+    ];
+    for (id, (arguments, expected)) in (1..).zip(cases) {
+        read(&mut house, c, id, 4, &arguments);
+        let seen = read_all(&mut house, c);
+        assert_eq!(bodies(&seen), names(expected));
+        assert_eq!(house.told(c), [format!("finished {id}")]);
+        assert_eq!(house.mailbox("s").consumers.len(), 0);
+        house.check_books();
+    }
+    // One that ends beyond what is there waits; what it holds at the end can still be settled.
+    read(&mut house, c, 9, 4, &range(299, int(301)));
+    let mut seen = house.seen(c);
+    fill(&mut house, c, "s", 300..310);
+    seen.extend(house.seen(c));
+    assert_eq!((bodies(&seen), house.told(c)), (names(299..302), vec!["finished 9".into()]));
+    house.check_books();
+    for it in &seen {
+        house.settle(c, it, Outcome::Accepted);
+    }
+    assert_eq!(house.told(c), Vec::<String>::new());
+    house.check_books();
+    read(&mut house, c, 10, 1, &[]);
+    let mut wanted = consume("s", 11);
+    wanted.arguments = table(&[("x-stream-until", text("soon"))]);
+    let expected =
+        "invalid arg 'x-stream-until' for queue 's' in vhost '/': neither an offset nor 'last'";
+    assert_eq!(house.refused(c, Request::Consume(wanted)), expected);
+}
+
+#[test]
+fn cursor_may_have_a_name_of_its_own() {
+    let mut house = House::new();
+    let c = house.connect();
+    stream(&mut house, c, "s", &[]);
+    fill(&mut house, c, "s", 0..10);
+    for expected in [0..3, 3..6, 6..9] {
+        let id = expected.start + 1;
+        read(
+            &mut house,
+            c,
+            id,
+            3,
+            &[from(text("first"))[0].clone(), ("x-stream-cursor", text("audit"))],
+        );
+        let seen = house.seen(c);
+        assert_eq!(bodies(&seen), names(expected));
+        house.ask(c, Request::Cancel(ConsumerId(id))).unwrap();
+        for it in &seen {
+            house.settle(c, it, Outcome::Accepted);
+        }
+    }
+    house.check_books();
+}
+
+#[test]
 fn cursor_stays_before_what_was_given_back() {
     let mut house = House::new();
     let c = house.connect();

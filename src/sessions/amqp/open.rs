@@ -134,7 +134,7 @@ impl Open {
                     self.close_channel(channel, Fault::refused(&refusal, channel, ids), out)?;
                 }
             }
-            Event::Cancelled { channel, consumer } => {
+            Event::Cancelled { channel, consumer } | Event::Finished { channel, consumer } => {
                 if let Some(Slot::Open(open)) = self.slots.get_mut(usize::from(channel.0)) {
                     open.cancelled(consumer, &self.line, out);
                 }

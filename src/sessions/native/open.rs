@@ -153,6 +153,13 @@ impl Open {
                 }
             }
             Event::Cancelled { channel, consumer } => self.cancelled(channel, consumer, out),
+            Event::Finished { channel, .. } => {
+                if self.subscriptions.get(channel).is_some() {
+                    let text = "everything that was asked for was sent";
+                    let refused = Refused { code: Code::Closing, text };
+                    refused.encode(Kind::Cancelled, channel.0.into(), &mut out.wire);
+                }
+            }
             Event::Blocked(reason) => self.blocked(reason, out),
             // Messages come in batches only, and what is refused of them is said with the confirm.
             Event::Confirmed { .. } | Event::Returned { .. } => {}

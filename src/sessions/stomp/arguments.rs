@@ -77,6 +77,18 @@ pub(super) fn consumer_arguments(headers: &Headers) -> Result<Table, Fault> {
         let filters = text.split(',').map(|filter| Value::text(filter.trim())).collect();
         arguments.set("x-stream-filter", Value::Array(filters));
     }
+    if let Some(text) = headers.get("x-stream-until") {
+        let until = match text.parse() {
+            Ok(offset) => Value::I64(offset),
+            Err(_) => Value::text(text),
+        };
+        arguments.set("x-stream-until", until);
+    }
+    for name in ["x-stream-cursor", "x-stream-automatic-offset-tracking"] {
+        if let Some(text) = headers.get(name) {
+            arguments.set(name, Value::text(text));
+        }
+    }
     if let Some(text) = headers.get("x-stream-match-unfiltered") {
         arguments.set("x-stream-match-unfiltered", Value::Bool(text == "true"));
     }

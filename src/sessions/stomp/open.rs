@@ -182,7 +182,9 @@ impl Open {
             Event::Refused { cause: Cause::Settle, refusal, .. } => {
                 return Err(Fault::new("Message not found", refusal.to_string()));
             }
-            Event::Cancelled { consumer, .. } => return self.cancelled(consumer),
+            Event::Cancelled { consumer, .. } | Event::Finished { consumer, .. } => {
+                return self.cancelled(consumer);
+            }
             Event::Blocked(reason) => {
                 self.alarm = match (self.alarm, reason) {
                     (_, None) => Alarm::Off,
