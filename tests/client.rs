@@ -253,3 +253,30 @@ async fn a_stream_is_read_by_range_and_by_cursor() {
     let settled = Subscribe { settled: true, ..range(Value::I64(40), last()) };
     assert_eq!(read(settled).await, (40..50).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn keys_have_their_newest_value() {
+    let (_server, client) = broker().await;
+    let users = Mailbox::durable("users").argument("x-queue-type", Value::text("kv"));
+    client.declare(&users.argument("x-max-history", Value::I64(2))).await.unwrap();
+    for (key, value) in [("user1", "Ada"), ("user10", "Bob"), ("user1", "Eve"), ("user2", "Kim")] {
+        client.put("users", key, value).await.unwrap();
+    }
+    let get = async |key: &str| {
+        let found = client.get("users", key).await.unwrap();
+        found.map(|it| String::from_utf8_lossy(it.body()).into_owned())
+    };
+    assert_eq!(get("user1").await.as_deref(), Some("Eve"));
+    assert_eq!(get("user10").await.as_deref(), Some("Bob"));
+    assert_eq!(get("user").await, None);
+    let history = client.history("users", "user1").await.unwrap();
+    let values: Vec<_> = history.iter().map(|it| it.body().to_vec()).collect();
+    assert_eq!(values, [b"Ada".to_vec(), b"Eve".to_vec()]);
+    client.erase("users", "user2").await.unwrap();
+    assert_eq!(get("user2").await, None);
+    let keys = client.keys("users").await.unwrap();
+    let names: Vec<_> = keys.iter().filter_map(|it| it.get("name")?.as_str()).collect();
+    assert_eq!(names, ["user1", "user10"]);
+    // Without a key it is refused.
+    assert!(client.push("users", "nobody").await.is_err());
+}

@@ -95,3 +95,36 @@ fn cursor_survives_a_kill() {
     house.commit();
     assert_eq!(house.read_some("s", "billing", &arguments, 5), [(7, 0)]);
 }
+
+#[test]
+fn keys_and_their_values_survive_a_kill_and_space_comes_back() {
+    let directory = Memory::default();
+    let mut house = House::open(&directory);
+    house.declare("k", &[("x-queue-type", Value::text("kv"))]);
+    for n in 0..4_000 {
+        house.put("k", &format!("key{}", n % 100), n);
+        if n % 100 == 0 {
+            house.commit();
+        }
+        if n % 1_000 == 0 {
+            house.home();
+        }
+    }
+    house.commit();
+    house = house.kill(&directory);
+    assert_eq!(house.messages(), 100);
+    let get = |house: &mut House, key: &str| {
+        let arguments = [("x-key", Value::text(key)), ("x-stream-until", Value::text("last"))];
+        house.read_some("k", "", &arguments, 5)
+    };
+    assert_eq!(get(&mut house, "key1"), [(3_901, 3_901)]);
+    assert_eq!(get(&mut house, "key10"), [(3_910, 3_910)]);
+    assert_eq!(get(&mut house, "key"), []);
+    let newest: Vec<(u32, u64)> = (3_900..4_000).map(|n| (n, u64::from(n))).collect();
+    assert_eq!(house.read("k", Value::text("first")), newest);
+    house.put("k", "key1", 4_000);
+    house.commit();
+    house = house.restart(&directory);
+    assert_eq!(get(&mut house, "key1"), [(4_000, 4_000)]);
+    assert_eq!(house.messages(), 100);
+}

@@ -132,7 +132,7 @@ impl Broker {
         for (message, index) in run.into_iter().zip(index..) {
             if let Err(refusal) = check_expiration(&message) {
                 missed.push((index, Missed::Refused(refusal)));
-            } else if mailbox.refuses(message.body().len() as u64) {
+            } else if mailbox.refuses(&message) {
                 let dead_letter = mailbox.limits.overflow == Overflow::RejectPublishDeadLetter;
                 mailbox.refuse(&Arc::new(message), dead_letter, &mut turn);
                 missed.push((index, Missed::Full));

@@ -6,6 +6,7 @@ use super::event::Write;
 use super::lane::Entry;
 use super::limits::Overflow;
 use super::mailbox::Mailbox;
+use super::message::Message;
 use super::name::Time;
 use super::paging::Recall;
 use super::turn::Turn;
@@ -66,14 +67,14 @@ impl Mailbox {
                 || self.limits.bytes_max.is_some_and(|most| self.ready_bytes > most))
     }
 
-    /// Whether one more message of this size must be refused by the overflow rule.
-    pub(super) fn refuses(&self, size: u64) -> bool {
-        self.limits.overflow != Overflow::DropHead
-            && (self
-                .limits
-                .length_max
-                .is_some_and(|most| self.ready + self.unburied.len() + 1 > most)
-                || self.limits.bytes_max.is_some_and(|most| self.ready_bytes + size > most))
+    /// Whether this message must be refused by the overflow rule, or because it names no key.
+    pub(super) fn refuses(&self, message: &Message) -> bool {
+        let size = message.body().len() as u64;
+        let length = self.ready + self.unburied.len() + 1;
+        let full = self.limits.overflow != Overflow::DropHead
+            && (self.limits.length_max.is_some_and(|most| length > most)
+                || self.limits.bytes_max.is_some_and(|most| self.ready_bytes + size > most));
+        full || self.lacks_key(message)
     }
 
     /// Drops the oldest of the least important. Cold ones go when they are here: see `load`.

@@ -44,7 +44,7 @@ pub struct Passage {
 pub struct ProtocolFlow {
     pub protocol: &'static str,
     pub inflow: Inflow,
-    /// By the kind of mailbox, in the order of `MailboxKind`.
+    /// By `MailboxKind::index`.
     pub outflow: [Outflow; 3],
 }
 
@@ -111,9 +111,9 @@ impl Sizes {
 }
 
 impl MailboxKind {
-    /// Place in what is counted for each kind.
+    /// Place in what is counted for each kind. One that keeps keys is counted as the stream it is.
     pub fn index(self) -> usize {
-        self as usize
+        if self == Self::Kv { Self::Stream as usize } else { self as usize }
     }
 }
 

@@ -6,6 +6,8 @@ mod overview;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 pub use self::defined::{BindingsOf, ExchangeView};
 pub use self::overview::{MailboxSample, Overview};
 use super::browse::MessageViews;
@@ -13,11 +15,13 @@ use super::command::{ChannelId, ConnectionId, ConsumerId, MailboxId, Seq};
 use super::definition::{BindingDefinition, Definition, DefinitionKind, PolicyDefinition};
 use super::event::Reply;
 use super::flow::{Inflow, Outflow};
+use super::limits::MailboxKind;
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::name::{Name, Time};
 use super::quota::Limited;
-use super::refusal::Refusal;
+use super::refusal::{Action, Kind, Refusal};
+pub use super::stream::KeyView;
 use super::value::Table;
 use super::{Broker, Counts, SERVER};
 
@@ -36,6 +40,8 @@ pub enum Inspect {
     Messages { vhost: Name, mailbox: Name, count: usize },
     /// Consumers of the mailboxes after a name, of whole mailboxes, until there are so many.
     AllConsumers { vhost: Name, after: Option<Name>, count: usize },
+    /// Keys of a key-value mailbox that have a value, in order, after a key, at most so many.
+    Keys { vhost: Name, mailbox: Name, after: Option<Bytes>, count: usize },
     /// Connections in order of number, after a number, at most so many.
     Connections { after: Option<ConnectionId>, count: usize },
     /// Policies of a virtual host: those of users in order of name, then those of operators; after one, at most so many.
@@ -65,6 +71,7 @@ pub enum Inspection {
     Mailboxes(Vec<MailboxView>),
     Consumers(Vec<ConsumerView>),
     Messages(MessageViews),
+    Keys(Vec<KeyView>),
     Connections(Vec<ConnectionView>),
     Policies(Vec<PolicyDefinition>),
     Delayed(Vec<DelayedView>),
@@ -198,6 +205,10 @@ impl Broker {
                 self.check_sight(from, Some(vhost))?;
                 Inspection::Consumers(self.all_consumer_views(vhost, after.as_ref(), *count)?)
             }
+            Inspect::Keys { vhost, mailbox, after, count } => {
+                self.check_sight(from, Some(vhost))?;
+                Inspection::Keys(self.key_views(from, vhost, mailbox, after.as_ref(), *count)?)
+            }
             Inspect::Connections { after, count } => {
                 self.check_sight(from, None)?;
                 Inspection::Connections(self.connection_views(*after, *count))
@@ -330,6 +341,34 @@ impl Broker {
             }
         }
         Ok(views)
+    }
+
+    /// They say as much as messages do, so they are for those who may read them.
+    fn key_views(
+        &self,
+        from: ConnectionId,
+        vhost: &Name,
+        name: &Name,
+        after: Option<&Bytes>,
+        count: usize,
+    ) -> Result<Vec<KeyView>, Refusal> {
+        if from != SERVER {
+            let (user, _) = self.whose(from)?;
+            self.access.check(&user, vhost, Action::Read, Kind::Mailbox, name)?;
+        }
+        let missing = || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost.clone() };
+        let mailbox = self.find(vhost, name).ok_or_else(missing)?;
+        if mailbox.limits.kind != MailboxKind::Kv {
+            let text = format!("queue '{name}' in vhost '{vhost}' has no keys");
+            return Err(Refusal::Precondition(text));
+        }
+        let keys = mailbox.stream.as_ref().and_then(|it| it.keys_after(after));
+        let Some(keys) = keys else {
+            let text =
+                format!("the keys of queue '{name}' in vhost '{vhost}' are still being read");
+            return Err(Refusal::Precondition(text));
+        };
+        Ok(keys.take(count.min(SLICE_MAX)).collect())
     }
 
     fn connection_views(&self, after: Option<ConnectionId>, count: usize) -> Vec<ConnectionView> {

@@ -17,6 +17,8 @@ pub enum MailboxKind {
     Classic,
     Quorum,
     Stream,
+    /// A stream that keeps the newest value of each key.
+    Kv,
 }
 
 impl MailboxKind {
@@ -25,7 +27,13 @@ impl MailboxKind {
             Self::Classic => "classic",
             Self::Quorum => "quorum",
             Self::Stream => "stream",
+            Self::Kv => "kv",
         }
+    }
+
+    /// Messages stay, and are read by position.
+    pub fn is_log(self) -> bool {
+        matches!(self, Self::Stream | Self::Kv)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -33,6 +41,7 @@ impl MailboxKind {
             "classic" => Self::Classic,
             "quorum" => Self::Quorum,
             "stream" => Self::Stream,
+            "kv" => Self::Kv,
             _ => return None,
         })
     }
@@ -69,6 +78,8 @@ pub struct Limits {
     pub age_max_ms: Option<u64>,
     /// How much of a stream goes at once, at most.
     pub segment_bytes_max: Option<u64>,
+    /// Values that are kept for each key.
+    pub history: Option<u64>,
     pub overflow: Overflow,
     /// An argument says it, so no policy does, except for type quorum.
     overflow_given: bool,
@@ -107,6 +118,7 @@ const COMPARED: &[&str] = &[
     "x-delivery-limit",
     "x-max-age",
     "x-stream-max-segment-size-bytes",
+    "x-max-history",
 ];
 
 /// What a stream cannot have.
@@ -121,6 +133,9 @@ const NOT_FOR_STREAMS: &[&str] = &[
     "x-single-active-consumer",
     "x-delivery-limit",
 ];
+
+/// What a key-value mailbox cannot have besides.
+const NOT_FOR_KV: &[&str] = &["x-max-length", "x-max-length-bytes", "x-max-age"];
 
 const SEGMENT_BYTES_MAX: i64 = 3_000_000_000;
 
@@ -142,7 +157,7 @@ impl Limits {
             for (wrong, property) in [
                 (!declare.durable, "non-durable"),
                 (declare.exclusive, "exclusive-owner"),
-                (declare.auto_delete && kind == MailboxKind::Stream, "auto-delete"),
+                (declare.auto_delete && kind.is_log(), "auto-delete"),
             ] {
                 if wrong {
                     let name = &declare.name;
@@ -152,8 +167,8 @@ impl Limits {
                 }
             }
         }
-        if kind == MailboxKind::Stream {
-            reader.check_stream()?;
+        if kind.is_log() {
+            reader.check_log(kind)?;
         }
         let dead_letter_exchange = reader.text("x-dead-letter-exchange")?;
         let dead_letter_key = reader.text("x-dead-letter-routing-key")?;
@@ -213,6 +228,7 @@ impl Limits {
             length_max: reader.number("x-max-length", 0, i64::MAX as u64)?,
             bytes_max: reader.number("x-max-length-bytes", 0, i64::MAX as u64)?,
             age_max_ms,
+            history: reader.number("x-max-history", 1, 1 << 16)?,
             segment_bytes_max: reader.number(
                 "x-stream-max-segment-size-bytes",
                 1,
@@ -235,7 +251,12 @@ impl Limits {
 
     /// What policies for all kinds of mailboxes say does not all concern a stream.
     fn of_its_kind(mut self) -> Self {
-        if self.kind == MailboxKind::Stream {
+        if self.kind == MailboxKind::Kv {
+            self.length_max = None;
+            self.bytes_max = None;
+            self.age_max_ms = None;
+        }
+        if self.kind.is_log() {
             self.message_ttl_ms = None;
             self.expires_ms = None;
             self.overflow = Overflow::DropHead;
@@ -371,11 +392,16 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn check_stream(&self) -> Result<(), Refusal> {
+    fn check_log(&self, kind: MailboxKind) -> Result<(), Refusal> {
         let (name, vhost) = (self.name, self.vhost);
-        if let Some(argument) = NOT_FOR_STREAMS.iter().find(|it| self.table.get(it).is_some()) {
+        let (called, more) = match kind {
+            MailboxKind::Kv => ("kv", NOT_FOR_KV),
+            _ => ("rabbit_stream_queue", &[][..]),
+        };
+        let mut wrong = NOT_FOR_STREAMS.iter().chain(more);
+        if let Some(argument) = wrong.find(|it| self.table.get(it).is_some()) {
             return Err(Refusal::Precondition(format!(
-                "invalid arg '{argument}' for queue '{name}' in vhost '{vhost}' of queue type rabbit_stream_queue"
+                "invalid arg '{argument}' for queue '{name}' in vhost '{vhost}' of queue type {called}"
             )));
         }
         let number = |argument| self.table.get(argument).and_then(Value::as_i64);

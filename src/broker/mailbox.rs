@@ -123,7 +123,7 @@ impl Mailbox {
             id: definition.id,
             vhost: definition.vhost.clone(),
             name: definition.name.clone(),
-            stream: (declared.kind == MailboxKind::Stream).then(|| Box::new(Stream::new())),
+            stream: declared.kind.is_log().then(|| Box::new(Stream::new(&declared))),
             definition,
             owner: None,
             limits: declared.clone(),

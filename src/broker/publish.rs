@@ -306,7 +306,7 @@ impl Broker {
         for id in targets {
             let Some(mailbox) = mailboxes.get(id) else { continue };
             hands_on &= mailbox.hands_on();
-            if mailbox.refuses(message.body().len() as u64) {
+            if mailbox.refuses(&message) {
                 full.push(*id);
             }
         }
@@ -416,8 +416,8 @@ impl Broker {
             });
         }
         if let Some((id, seq)) = waits {
-            let size = message.body().len() as u64;
-            let full = |id| self.mailboxes.get(id).is_some_and(|mailbox| mailbox.refuses(size));
+            let mailboxes = &self.mailboxes;
+            let full = |id| mailboxes.get(id).is_some_and(|mailbox| mailbox.refuses(&message));
             let placed = leads_somewhere && !targets.iter().any(full);
             let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&id) else { return };

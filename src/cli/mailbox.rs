@@ -54,12 +54,16 @@ struct Declare {
     /// Do not keep the mailbox over a restart of the broker
     #[arg(long)]
     transient: bool,
-    /// What becomes of messages: a queue's go when they are settled, a stream keeps them
-    #[arg(long, value_name = "POLICY", value_parser = ["queue", "quorum", "stream"])]
+    /// What becomes of messages: a queue's go when they are settled, a stream keeps
+    /// them, kv keeps the newest of each key
+    #[arg(long, value_name = "POLICY", value_parser = ["queue", "quorum", "stream", "kv"])]
     policy: Option<String>,
     /// Drop messages of a stream that are older: 12h, 7D, 1Y
     #[arg(long, value_name = "AGE")]
     max_age: Option<String>,
+    /// Values that kv keeps for each key
+    #[arg(long, value_name = "COUNT")]
+    history: Option<i64>,
     /// Delete it with its last consumer
     #[arg(long)]
     auto_delete: bool,
@@ -106,6 +110,7 @@ impl Declare {
             ("x-max-length-bytes", self.max_bytes),
             ("x-max-priority", self.max_priority),
             ("x-delivery-limit", self.delivery_limit),
+            ("x-max-history", self.history),
         ] {
             if let Some(number) = number {
                 arguments.set(name, Value::I64(number));

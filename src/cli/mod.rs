@@ -5,6 +5,7 @@ mod broker;
 mod browse;
 mod check;
 mod delayed;
+mod kv;
 mod limit;
 mod mailbox;
 mod pipe;
@@ -73,6 +74,7 @@ enum Verb {
     Subscribe(Box<To<topic::SubscribeVerb>>),
     Request(Box<To<topic::Request>>),
     Pipe(Box<To<pipe::PipeVerb>>),
+    Kv(Box<To<kv::KvVerb>>),
     Exchange(Box<To<topology::ExchangeVerb>>),
     /// Let messages of an exchange come to a mailbox
     Bind(Box<To<topology::Bind>>),
@@ -109,6 +111,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Subscribe(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Request(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Pipe(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Kv(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Exchange(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Bind(it) => it.broker.run(it.verb.run(true, &it.broker)),
         Verb::Unbind(it) => it.broker.run(it.verb.run(false, &it.broker)),

@@ -29,6 +29,8 @@ pub enum List {
     /// Of one mailbox, not taken out of it.
     Messages,
     Limits,
+    /// Those of a key-value mailbox that have a value.
+    Keys,
 }
 
 /// What administrators define.
@@ -58,6 +60,7 @@ impl List {
             Self::Delayed => wire::List::DELAYED,
             Self::Messages => wire::List::MESSAGES,
             Self::Limits => wire::List::LIMITS,
+            Self::Keys => wire::List::KEYS,
         }
     }
 }

@@ -20,6 +20,7 @@
 mod connect;
 mod declare;
 mod error;
+mod kv;
 mod line;
 mod list;
 mod message;

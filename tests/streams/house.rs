@@ -155,12 +155,23 @@ impl House {
 
     /// A message that tells its number.
     pub(crate) fn publish(&mut self, mailbox: &str, number: u32, size: usize) {
+        self.send(mailbox, &Properties::default(), number, size);
+    }
+
+    /// The number as the value of a key.
+    pub(crate) fn put(&mut self, mailbox: &str, key: &str, number: u32) {
+        let mut properties = Properties::default();
+        properties.headers_mut().set("x-key", Value::text(key));
+        self.send(mailbox, &properties, number, 200);
+    }
+
+    fn send(&mut self, mailbox: &str, properties: &Properties, number: u32, size: usize) {
         let mut body = number.to_le_bytes().to_vec();
         body.resize(size.max(4), 0);
         let message = Message::build(&Source {
             exchange: &"".into(),
             key: mailbox.as_bytes(),
-            properties: &Properties::default(),
+            properties,
             body: &body,
             form: &NEUTRAL,
             persistent: true,

@@ -422,6 +422,8 @@ impl List<'_> {
     pub const MESSAGES: u8 = 20;
     /// Of users and of virtual hosts.
     pub const LIMITS: u8 = 12;
+    /// Of the key-value mailbox that is named.
+    pub const KEYS: u8 = 10;
 
     pub fn encode(&self, id: u32, out: &mut BytesMut) {
         write_frame(Kind::List, 0, id, out, |out| {

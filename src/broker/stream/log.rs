@@ -24,11 +24,16 @@ const HOT_FACTOR: usize = 4;
 /// Questions to the store at the same time.
 pub(super) const ASKED_MAX: usize = 4;
 
+/// Positions to ask the store for, ascending.
+pub(super) type Ranges = Vec<(Seq, u32)>;
+
 /// Neighbouring positions, trimmed and read together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) first: Seq,
     pub(super) count: u32,
+    /// How many of the positions hold a message: all, where no keys are kept.
+    pub(super) live: u32,
     /// Sum of the body sizes.
     pub(super) bytes: u64,
     /// When the first message came, or earlier.
@@ -78,6 +83,8 @@ pub(super) struct Log {
     block_memory: u64,
     asked: [Option<(Seq, u32)>; ASKED_MAX],
     clock: u64,
+    /// Where values make way for newer ones: positions that hold a message, and the sizes of the bodies.
+    live: Option<BTreeMap<Seq, u32>>,
 }
 
 /// What a reader finds at a position.
@@ -94,8 +101,10 @@ pub(super) enum Found<'a> {
 }
 
 impl Log {
-    pub(super) fn new() -> Self {
-        Self { visible: Seq(1), next: Seq(1), ..Self::default() }
+    /// With `sparse`, positions can be vacated.
+    pub(super) fn new(sparse: bool) -> Self {
+        let live = sparse.then(BTreeMap::new);
+        Self { visible: Seq(1), next: Seq(1), live, ..Self::default() }
     }
 
     /// The first position that is kept; the next one where nothing is.
@@ -127,8 +136,21 @@ impl Log {
             left -= count;
             let share = if left == 0 { bytes } else { share };
             bytes -= share;
-            let segment = Segment { first: Seq(first), count, bytes: share, since, until: since };
-            self.segments.push_back(segment);
+            self.segments.push_back(Segment {
+                first: Seq(first),
+                count,
+                live: count,
+                bytes: share,
+                since,
+                until: since,
+            });
+            if let Some(live) = &mut self.live {
+                // Sizes are known once the messages are read; until then each has its share.
+                let each = (share / u64::from(count)) as u32;
+                let rest = (share - u64::from(each) * u64::from(count)) as u32;
+                live.extend((first..first + u64::from(count)).map(|seq| (Seq(seq), each)));
+                *live.entry(Seq(first)).or_default() += rest;
+            }
             first += u64::from(count);
         }
     }
@@ -161,18 +183,23 @@ impl Log {
                     && now.since_ms(last.since) <= bounds.segment_ms =>
             {
                 last.count += 1;
+                last.live += 1;
                 last.bytes += size;
                 last.until = now;
             }
             _ => self.segments.push_back(Segment {
                 first: seq,
                 count: 1,
+                live: 1,
                 bytes: size,
                 since: now,
                 until: now,
             }),
         }
         self.next = Seq(seq.0 + 1);
+        if let Some(live) = &mut self.live {
+            live.insert(seq, size as u32);
+        }
         self.hot_memory += entry.message.size() as u64;
         self.hot.push_back(entry);
     }
@@ -248,6 +275,36 @@ impl Log {
         self.hot_memory + self.block_memory
     }
 
+    fn is_live(&self, seq: Seq) -> bool {
+        self.live.as_ref().is_none_or(|live| live.contains_key(&seq))
+    }
+
+    /// The position holds nothing any more, as a newer value took its place. Returns the size of the body that went.
+    pub(super) fn vacate(&mut self, seq: Seq) -> Option<u64> {
+        let size = u64::from(self.live.as_mut()?.remove(&seq)?);
+        let at = self.segments.partition_point(|segment| segment.end() <= seq);
+        if let Some(segment) = self.segments.get_mut(at).filter(|segment| segment.first <= seq) {
+            segment.live -= 1;
+            segment.bytes -= size;
+            // The last one grows on.
+            if segment.live == 0 && at + 1 < self.segments.len() {
+                self.segments.remove(at);
+            }
+        }
+        Some(size)
+    }
+
+    /// The body of a recovered message is so large. Returns what it was counted for before.
+    pub(super) fn measure(&mut self, seq: Seq, size: u64) -> Option<u64> {
+        let counted = self.live.as_mut()?.get_mut(&seq)?;
+        let before = u64::from(std::mem::replace(counted, size as u32));
+        let at = self.segments.partition_point(|segment| segment.end() <= seq);
+        if let Some(segment) = self.segments.get_mut(at) {
+            segment.bytes = segment.bytes - before + size;
+        }
+        Some(before)
+    }
+
     /// What a reader that wants this position gets.
     pub(super) fn at(&mut self, seq: Seq, entered: &mut Seq) -> Found<'_> {
         if seq >= self.visible {
@@ -255,6 +312,9 @@ impl Log {
         }
         let hot_first = self.hot_first();
         if seq >= hot_first {
+            if !self.is_live(seq) {
+                return Found::Hole(Seq(seq.0 + 1));
+            }
             return match self.hot.get((seq.0 - hot_first.0) as usize) {
                 Some(entry) => Found::Message(entry, None),
                 None => Found::Tail,
@@ -273,7 +333,11 @@ impl Log {
             *entered = first;
         }
         let end = block.end;
+        let live = self.live.as_ref();
         match self.blocks.get(&first).and_then(|block| block.from(seq)) {
+            Some(entry) if live.is_some_and(|live| !live.contains_key(&entry.seq)) => {
+                Found::Hole(Seq(entry.seq.0 + 1))
+            }
             Some(entry) => Found::Message(entry, new.then_some(end)),
             None => Found::Hole(end),
         }
@@ -281,6 +345,12 @@ impl Log {
 
     /// The position is not in memory.
     fn beyond(&self, seq: Seq) -> Found<'static> {
+        if let Some(live) = &self.live {
+            let next = live.range(seq..).next().map_or(self.next, |(next, _)| *next);
+            if next > seq {
+                return Found::Hole(next.min(self.hot_first()));
+            }
+        }
         match self.segment_at(seq) {
             Some(segment) if segment.first > seq => Found::Hole(segment.first),
             Some(_) => Found::Cold,
@@ -301,6 +371,10 @@ impl Log {
 
     /// The position from which so many messages follow, to the end.
     pub(super) fn last(&self, count: u64) -> Seq {
+        if let Some(live) = &self.live {
+            let back = usize::try_from(count.saturating_sub(1)).unwrap_or(usize::MAX);
+            return live.keys().rev().nth(back).copied().unwrap_or_else(|| self.first());
+        }
         let mut left = count;
         for segment in self.segments.iter().rev() {
             match left.checked_sub(u64::from(segment.count)) {
@@ -322,7 +396,7 @@ impl Log {
 
     /// What to ask the store for so that the position comes: the number of the question, and a range. `None` where it is
     /// on its way, or too much is asked already.
-    pub(super) fn ask(&mut self, seq: Seq) -> Option<(u16, (Seq, u32))> {
+    pub(super) fn ask(&mut self, seq: Seq) -> Option<(u16, Ranges)> {
         if self.asked_end(seq).is_some() {
             return None;
         }
@@ -337,11 +411,33 @@ impl Log {
         let end = segment.end().min(self.hot_first());
         let count = end.0.checked_sub(first.0).filter(|count| *count > 0)? as u32;
         self.asked[at] = Some((first, count));
-        Some((at as u16, (first, count)))
+        Some((at as u16, self.ranges(first, count)))
+    }
+
+    /// What of the range the store has.
+    pub(super) fn ranges(&self, first: Seq, count: u32) -> Ranges {
+        let Some(live) = &self.live else { return vec![(first, count)] };
+        let mut ranges = Ranges::new();
+        for (&seq, _) in live.range(first..Seq(first.0 + u64::from(count))) {
+            match ranges.last_mut() {
+                Some((first, count)) if first.0 + u64::from(*count) == seq.0 => *count += 1,
+                _ => ranges.push((seq, 1)),
+            }
+        }
+        ranges
+    }
+
+    /// The segment at or behind this position, as far as the store surely has it.
+    pub(super) fn stored_from(&self, seq: Seq) -> Option<(Seq, u32)> {
+        let segment = self.segment_at(seq)?;
+        let first = segment.first.max(seq);
+        let end = segment.end().min(self.visible);
+        let count = end.0.checked_sub(first.0).filter(|count| *count > 0)? as u32;
+        Some((first, count))
     }
 
     /// What a reader of the block that ends here will want next, if it is not here or on its way.
-    pub(super) fn ask_ahead(&mut self, end: Seq) -> Option<(u16, (Seq, u32))> {
+    pub(super) fn ask_ahead(&mut self, end: Seq) -> Option<(u16, Ranges)> {
         let seq = self.segment_at(end)?.first.max(end);
         let is_cold = seq < self.hot_first() && seq < self.visible;
         let is_here = self.blocks.range(..=seq).next_back().is_some_and(|(_, it)| it.end > seq);
@@ -389,7 +485,7 @@ impl Log {
         lost.extend((at.0..end.0).map(|seq| (Seq(seq), None)));
         // What was trimmed meanwhile is not missed.
         let kept = self.first();
-        lost.retain(|(seq, _)| *seq >= kept);
+        lost.retain(|(seq, _)| *seq >= kept && self.is_live(*seq));
         if kept < end && !entries.is_empty() {
             self.clock += 1;
             self.forget_block(first);
@@ -401,6 +497,9 @@ impl Log {
 
     /// The position holds nothing any more. Returns how many bytes it counted for; `None` where it held nothing before.
     pub(super) fn punch(&mut self, seq: Seq) -> Option<u64> {
+        if self.live.is_some() {
+            return self.vacate(seq);
+        }
         let at = self.segments.partition_point(|segment| segment.end() <= seq);
         let whole = *self.segments.get(at).filter(|segment| segment.first <= seq)?;
         let average = whole.bytes / u64::from(whole.count);
@@ -408,9 +507,9 @@ impl Log {
         let before = (seq.0 - whole.first.0) as u32;
         let after = whole.count - before - 1;
         let share = if after == 0 { whole.bytes - gone } else { average * u64::from(before) };
-        let left = Segment { count: before, bytes: share, ..whole };
+        let left = Segment { count: before, live: before, bytes: share, ..whole };
         let bytes = whole.bytes - gone - share;
-        let right = Segment { first: Seq(seq.0 + 1), count: after, bytes, ..whole };
+        let right = Segment { first: Seq(seq.0 + 1), count: after, live: after, bytes, ..whole };
         self.segments.remove(at);
         for (at, piece) in (at..).zip([left, right].into_iter().filter(|it| it.count > 0)) {
             self.segments.insert(at, piece);
@@ -444,7 +543,9 @@ impl Log {
 
     #[cfg(test)]
     pub(super) fn totals(&self) -> (u64, u64) {
-        let count = self.segments.iter().map(|it| u64::from(it.count)).sum();
+        let count = self.segments.iter().map(|it| u64::from(it.live)).sum();
+        let live = self.live.as_ref().map(|live| live.len() as u64);
+        assert_eq!(live.unwrap_or(count), count, "live positions");
         (count, self.segments.iter().map(|it| it.bytes).sum())
     }
 

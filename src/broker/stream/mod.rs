@@ -5,11 +5,14 @@
 
 mod cursors;
 mod filter;
+mod keys;
 mod log;
 mod readers;
 mod start;
 
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::command::{ChannelId, ConnectionId, Consume, ConsumerId, Fetched, Outcome, Run, Seq};
 use super::connection::Connection;
@@ -25,7 +28,9 @@ use super::turn::Turn;
 
 use cursors::{Cursors, is_chosen};
 use filter::Filter;
-use log::{Found, Log, SEGMENT_BYTES, SEGMENT_MESSAGES};
+pub use keys::KeyView;
+use keys::{Keys, key_of};
+use log::{Found, Log, Ranges, SEGMENT_BYTES, SEGMENT_MESSAGES};
 use readers::{Moved, NewReader, Readers, State};
 use start::Start;
 
@@ -37,7 +42,14 @@ pub(super) struct Stream {
     log: Log,
     readers: Readers,
     cursors: Cursors,
+    /// Of a key-value mailbox.
+    keys: Option<Keys>,
+    /// What is being read so that the keys are known again.
+    indexing: Option<(Seq, u32)>,
 }
+
+/// In `Fetch::lane`: messages whose keys are wanted.
+const KEYS_LANE: u16 = 256;
 
 /// How large and old a segment may become, so that trimming by whole segments stays near the limits.
 #[derive(Clone, Copy, Debug)]
@@ -61,8 +73,24 @@ impl Bounds {
 }
 
 impl Stream {
-    pub(super) fn new() -> Self {
-        Self { log: Log::new(), readers: Readers::default(), cursors: Cursors::default() }
+    pub(super) fn new(limits: &Limits) -> Self {
+        let keys = (limits.kind == MailboxKind::Kv).then(|| Keys::new(limits.history));
+        Self {
+            log: Log::new(keys.is_some()),
+            readers: Readers::default(),
+            cursors: Cursors::default(),
+            keys,
+            indexing: None,
+        }
+    }
+
+    /// Keys with a value, after this one; `None` while they are being read, or where there are none.
+    pub(super) fn keys_after(
+        &self,
+        after: Option<&Bytes>,
+    ) -> Option<impl Iterator<Item = KeyView>> {
+        let keys = self.keys.as_ref()?;
+        keys.unread().is_none().then(|| keys.after(after))
     }
 
     pub(super) fn oldest(&self) -> Option<Time> {
@@ -175,6 +203,13 @@ impl Mailbox {
                 _ => return Err(invalid("x-stream-until", "neither an offset nor 'last'")),
             },
         };
+        let key = match consume.arguments.get("x-key") {
+            None => None,
+            Some(value) => match value.as_bytes().filter(|_| stream.keys.is_some()) {
+                Some(key) => Some(key.clone()),
+                None => return Err(invalid("x-key", "not a key of a mailbox with keys")),
+            },
+        };
         let named = match consume.arguments.get("x-stream-cursor") {
             None => None,
             Some(value) => match value.as_str().filter(|name| name.len() <= CURSOR_NAME_MAX) {
@@ -184,7 +219,10 @@ impl Mailbox {
         };
         let argument = "x-stream-automatic-offset-tracking";
         let tracks = match consume.arguments.get(argument) {
-            None => named.is_some() || (start.is_none() && is_chosen(&consume.tag)),
+            None => {
+                let plain = start.is_none() && key.is_none();
+                named.is_some() || (plain && is_chosen(&consume.tag))
+            }
             Some(value) => match (value.as_bool(), value.as_str()) {
                 (Some(tracks), _) => tracks,
                 (None, Some("true")) => true,
@@ -194,6 +232,7 @@ impl Mailbox {
         };
         let cursor = tracks.then(|| named.unwrap_or_else(|| consume.tag.clone()));
         let known = cursor.as_ref().and_then(|name| stream.cursors.next(name));
+        let newest = key.is_some() && known.is_none() && start.is_none();
         let (next, since) = match known {
             Some(next) => (next, Time::ZERO),
             None => start.unwrap_or(Start::Next).find(&stream.log),
@@ -209,6 +248,8 @@ impl Mailbox {
             until,
             filter,
             selector: consume.selection.as_ref().map(|it| Arc::clone(&it.selector)),
+            key,
+            newest,
             cursor,
         });
         Ok(())
@@ -298,7 +339,101 @@ impl Mailbox {
         self.ready += 1;
         self.ready_bytes += entry.body_size();
         *turn.memory += entry.message.size() as u64;
+        let message = stream.keys.is_some().then(|| entry.message.clone());
         stream.log.append(entry, &bounds);
+        if let Some(message) = message {
+            self.enter_key(seq, &message, turn.now, turn);
+        }
+    }
+
+    /// Whether a message cannot come here because it names no key.
+    pub(super) fn lacks_key(&self, message: &Message) -> bool {
+        self.limits.kind == MailboxKind::Kv && key_of(message).is_none()
+    }
+
+    /// Older values of the message's key make way for it.
+    fn enter_key(&mut self, seq: Seq, message: &Message, since: Time, turn: &mut Turn<'_>) {
+        let Some(keys) = self.stream.as_mut().and_then(|it| it.keys.as_mut()) else { return };
+        for gone in keys.add(seq, message, since) {
+            self.vacate(gone, turn);
+        }
+    }
+
+    fn vacate(&mut self, seq: Seq, turn: &mut Turn<'_>) {
+        let Some(stream) = &mut self.stream else { return };
+        let Some(size) = stream.log.vacate(seq) else { return };
+        self.ready -= 1;
+        self.ready_bytes -= size;
+        self.counts.dropped += 1;
+        turn.write(Write::Remove { mailbox: self.id, first: seq, count: 1 });
+    }
+
+    /// Asks for the next messages whose keys are not known again yet.
+    fn index_more(&mut self, turn: &mut Turn<'_>) {
+        let Some(stream) = &mut self.stream else { return };
+        let Some(keys) = stream.keys.as_mut().filter(|_| stream.indexing.is_none()) else { return };
+        if keys.unread().is_none() {
+            return;
+        }
+        while let Some((from, end)) = keys.unread() {
+            let stored = stream.log.stored_from(from).filter(|(first, _)| *first < end);
+            let Some((first, count)) = stored else {
+                keys.read_upto(end);
+                break;
+            };
+            let count = u64::from(count).min(end.0 - first.0) as u32;
+            let ranges = stream.log.ranges(first, count);
+            if ranges.is_empty() {
+                keys.read_upto(Seq(first.0 + u64::from(count)));
+                continue;
+            }
+            stream.indexing = Some((first, count));
+            turn.out.push(fetch(self.id, KEYS_LANE, ranges));
+            break;
+        }
+        if keys.unread().is_none() {
+            stream.readers.wake_tail();
+        }
+    }
+
+    fn index(&mut self, fetched: Fetched, turn: &mut Turn<'_>) {
+        let Some((first, count)) = self.stream.as_mut().and_then(|it| it.indexing.take()) else {
+            return;
+        };
+        for found in fetched.messages {
+            let Some(stream) = &mut self.stream else { return };
+            match found.message {
+                Ok(message) => {
+                    let size = message.body().len() as u64;
+                    let Some(before) = stream.log.measure(found.seq, size) else { continue };
+                    self.ready_bytes = self.ready_bytes - before + size;
+                    self.enter_key(found.seq, &message, found.rest.since, turn);
+                }
+                Err(reason) => self.lose(found.seq, Some(reason), turn),
+            }
+        }
+        let Some(stream) = &mut self.stream else { return };
+        let Some(keys) = &mut stream.keys else { return };
+        keys.read_upto(Seq(first.0 + u64::from(count)));
+        if keys.unread().is_none() {
+            return stream.readers.wake_tail();
+        }
+        self.index_more(turn);
+    }
+
+    /// A stored record that cannot be trusted is never delivered; its neighbours are.
+    fn lose(&mut self, seq: Seq, reason: Option<String>, turn: &mut Turn<'_>) {
+        let Some(stream) = &mut self.stream else { return };
+        let Some(bytes) = stream.log.punch(seq) else { return };
+        if let Some(keys) = &mut stream.keys {
+            keys.forget(seq);
+        }
+        self.ready -= 1;
+        self.ready_bytes -= bytes;
+        self.counts.damaged += 1;
+        if let Some(reason) = reason {
+            turn.write(Write::Quarantine { mailbox: self.id, seq, reason });
+        }
     }
 
     /// Shows what became durable, gives it to readers, and trims.
@@ -310,6 +445,8 @@ impl Mailbox {
         if stream.log.has_unseen() {
             turn.awaiting.insert(self.id);
         }
+        self.index_more(turn);
+        let Some(stream) = &mut self.stream else { return };
         if !std::mem::replace(&mut self.stuck, true) {
             stream.readers.wake_stalled();
         }
@@ -321,6 +458,11 @@ impl Mailbox {
         *turn.memory -= stream.log.cool(turn.settings, false);
         let keep = if scarce { 0 } else { Log::blocks_max(turn.settings) };
         *turn.memory -= stream.log.forget_blocks(keep);
+        while let Some(seq) =
+            self.stream.as_mut().and_then(|it| it.keys.as_mut()?.take_expired(turn.now))
+        {
+            self.vacate(seq, turn);
+        }
         while let Some((name, next)) =
             self.stream.as_mut().and_then(|it| it.cursors.take_due(turn.now))
         {
@@ -330,12 +472,14 @@ impl Mailbox {
 
     fn feed(&mut self, turn: &mut Turn<'_>) {
         let Some(stream) = &mut self.stream else { return };
-        let Stream { log, readers, .. } = &mut **stream;
+        let Stream { log, readers, keys, .. } = &mut **stream;
+        let keys = keys.as_ref();
         let alone = readers.len() == 1;
         let mut moved = Vec::new();
         while let Some(place) = readers.next_awake() {
             let Some(reader) = readers.get_mut(place) else { continue };
-            let mut feeding = Feeding { mailbox: self.id, log, counts: &mut self.counts, turn };
+            let (mailbox, counts) = (self.id, &mut self.counts);
+            let mut feeding = Feeding { mailbox, log, keys, counts, turn };
             reader.state = feeding.serve(reader);
             if alone {
                 *turn.memory -= log.forget_blocks_before(reader.next);
@@ -394,21 +538,19 @@ impl Mailbox {
 
     /// What a reader waited for is here.
     pub(super) fn fetched_stream(&mut self, fetched: Fetched, turn: &mut Turn<'_>) {
+        if fetched.lane == KEYS_LANE {
+            return self.index(fetched, turn);
+        }
         let Some(stream) = &mut self.stream else { return };
         let Some((first, count)) = stream.log.answered(fetched.lane) else { return };
         let end = Seq(first.0 + u64::from(count));
         let before = stream.log.memory();
-        for (seq, reason) in stream.log.loaded((first, count), fetched.messages) {
-            // A stored record that cannot be trusted is never delivered; its neighbours are.
-            let Some(bytes) = stream.log.punch(seq) else { continue };
-            self.ready -= 1;
-            self.ready_bytes -= bytes;
-            self.counts.damaged += 1;
-            if let Some(reason) = reason {
-                turn.write(Write::Quarantine { mailbox: self.id, seq, reason });
-            }
-        }
+        let lost = stream.log.loaded((first, count), fetched.messages);
         *turn.memory = *turn.memory + stream.log.memory() - before;
+        for (seq, reason) in lost {
+            self.lose(seq, reason, turn);
+        }
+        let Some(stream) = &mut self.stream else { return };
         stream.readers.wake_loading(first, end);
         // There is room for a question of somebody who found none.
         let mut from = end;
@@ -436,6 +578,9 @@ impl Mailbox {
             stream.log.recover(run);
         }
         stream.log.recovered(found.next, now);
+        if let Some(keys) = &mut stream.keys {
+            keys.recovered(stream.log.first(), found.next);
+        }
     }
 
     /// When `tick` has something to do.
@@ -443,7 +588,8 @@ impl Mailbox {
         let stream = self.stream.as_ref()?;
         let front = stream.log.front().zip(self.limits.age_max_ms);
         let old = front.map(|(front, most)| front.until.plus_ms(most));
-        [old, stream.cursors.next_due()].into_iter().flatten().min()
+        let deletion = stream.keys.as_ref().and_then(Keys::next_expiry);
+        [old, stream.cursors.next_due(), deletion].into_iter().flatten().min()
     }
 
     /// Memory ran out: only what is not durable stays in it.
@@ -454,14 +600,15 @@ impl Mailbox {
     }
 }
 
-fn fetch(mailbox: super::MailboxId, lane: u16, range: (Seq, u32)) -> Effect {
-    Effect::Fetch(Fetch { mailbox, lane, ranges: vec![range] })
+fn fetch(mailbox: super::MailboxId, lane: u16, ranges: Ranges) -> Effect {
+    Effect::Fetch(Fetch { mailbox, lane, ranges })
 }
 
 /// What giving messages to readers needs.
 struct Feeding<'a, 't> {
     mailbox: super::MailboxId,
     log: &'a mut Log,
+    keys: Option<&'a Keys>,
     counts: &'a mut Counts,
     turn: &'a mut Turn<'t>,
 }
@@ -477,6 +624,17 @@ impl Feeding<'_, '_> {
         let Some(channel) = channels.get_mut(&reader.channel) else { return State::Full };
         reader.next = reader.next.max(self.log.first());
         loop {
+            if let (Some(key), Some(keys)) = (&reader.key, self.keys) {
+                if keys.unread().is_some() {
+                    return State::Tail;
+                }
+                let end = self.log.next();
+                if std::mem::take(&mut reader.newest) {
+                    reader.next = keys.newest(key).unwrap_or(end);
+                }
+                reader.next =
+                    keys.next_of(key, reader.next).unwrap_or_else(|| reader.next.max(end));
+            }
             if reader.until.is_some_and(|until| reader.next >= until) {
                 return State::Done;
             }

@@ -13,6 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::filter::Filter;
 use crate::broker::command::{ChannelId, ConnectionId, ConsumerId, Outcome, Run, Seq};
 use crate::broker::message::Message;
@@ -48,6 +50,10 @@ pub(super) struct Reader {
     pub(super) until: Option<Seq>,
     pub(super) filter: Option<Filter>,
     pub(super) selector: Option<Arc<Selector>>,
+    /// It wants messages of this key only.
+    pub(super) key: Option<Bytes>,
+    /// It starts with the newest of them, wherever that is.
+    pub(super) newest: bool,
     /// The cursor that remembers how far it came.
     pub(super) cursor: Option<Name>,
     /// The block it reads from.
@@ -185,6 +191,8 @@ pub(super) struct NewReader {
     pub(super) until: Option<Seq>,
     pub(super) filter: Option<Filter>,
     pub(super) selector: Option<Arc<Selector>>,
+    pub(super) key: Option<Bytes>,
+    pub(super) newest: bool,
     pub(super) cursor: Option<Name>,
 }
 
@@ -218,6 +226,8 @@ impl Readers {
             next: new.next,
             since: new.since,
             until: new.until,
+            key: new.key,
+            newest: new.newest,
             filter: new.filter,
             selector: new.selector,
             cursor: new.cursor,

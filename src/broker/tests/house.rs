@@ -132,6 +132,12 @@ impl House {
         self.perform(effects);
     }
 
+    /// A number for a consumer that nobody has.
+    pub(super) fn next_id(&mut self) -> u32 {
+        self.tickets += 1;
+        self.tickets as u32 + 1000
+    }
+
     /// Writes that the store did not take yet.
     pub(super) fn open_writes(&self) -> impl Iterator<Item = &Write> {
         self.open.iter()

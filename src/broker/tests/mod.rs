@@ -7,6 +7,7 @@ mod disk;
 mod dying;
 mod house;
 mod inspecting;
+mod keys;
 mod paging;
 mod permissions;
 mod policies;

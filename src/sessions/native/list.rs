@@ -8,7 +8,7 @@ use super::open::Open;
 use super::{MAIN, table};
 use crate::broker::browse::MessageView;
 use crate::broker::inspect::{
-    ConnectionView, ConsumerView, DelayedView, Inspect, Inspection, MailboxView,
+    ConnectionView, ConsumerView, DelayedView, Inspect, Inspection, KeyView, MailboxView,
 };
 use crate::broker::{
     ConnectionId, Holder, Limited, NEUTRAL, Name, PolicyDefinition, Request, Seq, Table, Time,
@@ -31,6 +31,11 @@ impl Open {
             }
             wire::List::MESSAGES if !list.name.is_empty() => {
                 Inspect::Messages { vhost, mailbox: list.name.into(), count }
+            }
+            wire::List::KEYS if !list.name.is_empty() => {
+                let after = list.after;
+                let after = (!after.is_empty()).then(|| Bytes::copy_from_slice(after));
+                Inspect::Keys { vhost, mailbox: list.name.into(), after, count }
             }
             wire::List::CONNECTIONS => {
                 Inspect::Connections { after: after.parse().ok().map(ConnectionId), count }
@@ -62,6 +67,7 @@ pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox)
         Inspection::Mailboxes(views) => (views.into_iter().map(mailbox).collect(), false),
         Inspection::Consumers(views) => (views.into_iter().map(consumer).collect(), true),
         Inspection::Messages(views) => (views.messages.into_iter().map(message).collect(), true),
+        Inspection::Keys(views) => (views.into_iter().map(key).collect(), false),
         Inspection::Connections(views) => (views.into_iter().map(connection).collect(), false),
         Inspection::Delayed(views) => (views.into_iter().map(delayed).collect(), false),
         Inspection::Policies(found) => (found.into_iter().map(policy).collect(), false),
@@ -181,6 +187,14 @@ fn delayed(view: DelayedView) -> Table {
 /// Begin the cursors of policies.
 const OPERATOR: &str = "operator";
 const USER: &str = "user";
+
+fn key(view: KeyView) -> Table {
+    let mut row = Row::default();
+    row.0.set("name", Value::Text(view.key));
+    row.number("offset", view.offset);
+    row.number("values", view.values.into());
+    row.0
+}
 
 fn policy(it: PolicyDefinition) -> Table {
     let mut row = Row::default();

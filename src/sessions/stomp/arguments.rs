@@ -25,6 +25,7 @@ const OF_QUEUE: &[(&str, Form)] = &[
     ("x-single-active-consumer", Form::Flag),
     ("x-delivery-limit", Form::Number),
     ("x-max-age", Form::Text),
+    ("x-max-history", Form::Number),
     ("x-stream-max-segment-size-bytes", Form::Number),
     ("x-stream-filter-size-bytes", Form::Number),
 ];
@@ -84,7 +85,7 @@ pub(super) fn consumer_arguments(headers: &Headers) -> Result<Table, Fault> {
         };
         arguments.set("x-stream-until", until);
     }
-    for name in ["x-stream-cursor", "x-stream-automatic-offset-tracking"] {
+    for name in ["x-key", "x-stream-cursor", "x-stream-automatic-offset-tracking"] {
         if let Some(text) = headers.get(name) {
             arguments.set(name, Value::text(text));
         }
