@@ -67,8 +67,8 @@ class Client:
         return self.connection, self.inbox
 
     def __exit__(self, *_):
-        # The broker may close it between the question and the answer.
-        with contextlib.suppress(stomp.exception.NotConnectedException):
+        # The broker may close it between the question and the answer, and the client's own reader the socket.
+        with contextlib.suppress(stomp.exception.NotConnectedException, OSError):
             self.connection.disconnect()
 
 
