@@ -36,6 +36,10 @@ planted:
 bench NAME="core":
     cargo bench --bench {{NAME}}
 
+# Instructions for each message in the core and the codecs, against the accepted counts.
+instructions *FLAGS:
+    benches/instructions {{FLAGS}}
+
 # The same load on Pillarbox, RabbitMQ and NATS; LOAD is the program `amqpload`.
 compare LOAD *SCENARIOS:
     interop/compare --load {{LOAD}} {{SCENARIOS}}

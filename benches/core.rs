@@ -22,6 +22,7 @@ struct Bench {
     now: Time,
     effects: Vec<Effect>,
     ticket: u64,
+    messages: u64,
 }
 
 /// What a run does with each message.
@@ -39,7 +40,9 @@ impl Bench {
         let now = Time(1_700_000_000_000);
         let settings = Settings::default();
         let broker = Broker::open(Recovered::default(), settings, now, &mut effects);
-        let mut bench = Self { broker, now, effects, ticket: 0 };
+        let messages = std::env::var("BENCH_MESSAGES").ok().and_then(|text| text.parse().ok());
+        let messages = messages.unwrap_or(MESSAGES);
+        let mut bench = Self { broker, now, effects, ticket: 0, messages };
         for id in [PUBLISHER, CONSUMER] {
             let open = Open {
                 user: "guest".into(),
@@ -128,7 +131,7 @@ impl Bench {
         let mut published = 0;
         let mut own = Duration::ZERO;
         let mut windows = Vec::new();
-        while published < MESSAGES {
+        while published < self.messages {
             let publishes: Vec<Command> = (0..BATCH)
                 .map(|_| {
                     published += 1;
