@@ -295,6 +295,39 @@ fn messages_behind_a_failed_write_are_out_of_reach_and_not_damaged() {
     }
 }
 
+/// A full disk ended the home thread, and everything is settled: nothing but the thread itself makes room again.
+#[test]
+fn homing_goes_on_after_a_full_disk() {
+    let options = Options { hard_cap: 64 << 20, background: true, ..options() };
+    let disk = FaultyDisk::default();
+    let (mut store, _) = Store::open_in(Arc::new(disk.clone()), &[&RAW], options.clone()).unwrap();
+    store.commit(&[define(1)], Time(1)).unwrap();
+    assert!(!store.revive().unwrap(), "the thread is there");
+    disk.fill_at(3 << 20);
+    let mut seq = 0;
+    while !store.homing_failed() {
+        let writes: Vec<Write> =
+            (1..=2).map(|at| append(1, seq + at, &body(seq + at, 5_000))).collect();
+        match store.commit(&writes, Time(1)) {
+            Ok(()) => seq += 2,
+            // The journal was full before home.
+            Err(StoreError::DiskFull) => store.reopen().unwrap(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    disk.fill_at(0);
+    assert!(store.revive().unwrap(), "it had ended");
+    store.commit(&[remove(1, 1, seq as u32)], Time(2)).unwrap();
+    while store.stats().unhomed_bytes > 0 {
+        std::thread::yield_now();
+    }
+    store.close().unwrap();
+    let (store, recovered) = Store::open_in(Arc::new(disk), &[&RAW], options).unwrap();
+    assert!(recovered.clean, "the thread was known to the store that closed");
+    assert!(recovered.mailboxes[0].messages.is_empty());
+    drop(store);
+}
+
 #[test]
 fn failed_sync_confirms_nothing() {
     let disk = FaultyDisk::default();

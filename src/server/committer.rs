@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -21,10 +21,22 @@ const STOP_ATTEMPTS_MAX: u32 = 20;
 
 pub(super) enum Work {
     Commit(Job),
-    /// The reader cannot reach files that had been opened so often.
+    /// The reader cannot reach files that had been opened so often; or nothing came for a while, and the disk is full.
     Mend {
-        opened: u64,
+        opened: Option<u64>,
     },
+}
+
+/// Waits for work; on a full disk no longer than until homing can be tried again. `None` once nobody sends any more.
+fn next(work: &Receiver<Work>, full: &AtomicBool) -> Option<Work> {
+    if !full.load(Ordering::SeqCst) {
+        return work.recv().ok();
+    }
+    match work.recv_timeout(RETRY_LAST) {
+        Ok(task) => Some(task),
+        Err(RecvTimeoutError::Timeout) => Some(Work::Mend { opened: None }),
+        Err(RecvTimeoutError::Disconnected) => None,
+    }
 }
 
 /// Writes that become durable together.
@@ -59,7 +71,7 @@ impl Committer {
     /// Runs until the senders of work are dropped, then closes the store.
     fn run(self) {
         let Self { mut store, work, notices, stopping, full, reader, .. } = self;
-        for task in work {
+        while let Some(task) = next(&work, &full) {
             let say = || {
                 if !full.swap(true, Ordering::SeqCst) {
                     tracing::error!(
@@ -72,7 +84,10 @@ impl Committer {
             let Job { epoch, mut writes, now } = match task {
                 Work::Commit(job) => job,
                 Work::Mend { opened } => {
-                    let mend = |store: &mut Store| store.mend(opened);
+                    let mend = |store: &mut Store| match opened {
+                        Some(opened) => store.mend(opened),
+                        None => store.revive().map(drop),
+                    };
                     let mended =
                         patience.insist(&mut store, mend, Store::reopen, say, thread::sleep);
                     if let Err(error) = mended {

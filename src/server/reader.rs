@@ -43,7 +43,7 @@ fn insist(reader: &Reader, fetch: &Fetch, committer: &Sender<Work>) -> Option<Ve
             fatal::exit(&format!("the store cannot be read: {error}"));
         }
         // It may know already, or there may be no commit that would tell it.
-        let _ = committer.send(Work::Mend { opened });
+        let _ = committer.send(Work::Mend { opened: Some(opened) });
         if !reader.wait(opened) {
             return None;
         }

@@ -185,12 +185,13 @@ impl Store {
     }
 
     fn start(&mut self) -> Result<(), StoreError> {
-        if self.options.background
-            && let Homing::Here(homer) = std::mem::take(&mut self.homing)
-        {
-            let directory = Arc::clone(&self.directory);
-            self.homing = Homing::There(HomeThread::start(homer, directory, &self.options)?);
-        }
+        self.homing = match std::mem::take(&mut self.homing) {
+            Homing::Here(homer) if self.options.background => {
+                let directory = Arc::clone(&self.directory);
+                Homing::There(HomeThread::start(homer, directory, &self.options)?)
+            }
+            other => other,
+        };
         Ok(())
     }
 
@@ -383,6 +384,22 @@ impl Store {
                 self.start()
             }
         }
+    }
+
+    /// Whether the home thread has ended: a disk was full, or worse.
+    pub fn homing_failed(&self) -> bool {
+        self.shared.lock_progress().failed.is_some()
+    }
+
+    /// Starts homing again where a full disk ended it; says whether it had to. Settling alone writes only to the
+    /// journal: until what is settled is homed, nothing of it makes room.
+    pub fn revive(&mut self) -> Result<bool, StoreError> {
+        if !self.homing_failed() {
+            return Ok(false);
+        }
+        let opened = self.shared.lock_reach().opened;
+        self.mend(opened)?;
+        Ok(true)
     }
 
     pub fn reader(&self) -> Reader {
