@@ -9,7 +9,7 @@ use redb::StorageBackend;
 use super::Options;
 use super::directory::Directory;
 use super::error::StoreError;
-use super::homing::{Homer, Scope};
+use super::homing::{Homer, ROUND_MAX, Scope};
 use super::shared::Shared;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -18,6 +18,11 @@ const TICK: Duration = Duration::from_secs(1);
 const RESERVE_TICKS: u32 = 30;
 
 pub(super) const RESERVE: &str = "reserve";
+
+/// Given up only for homing that a full disk ended, when nothing else is left to commit: what is settled makes room in the
+/// store's files once it is homed, and that takes a few pages first.
+pub(super) const LAST_RESERVE: &str = "reserve.last";
+const LAST_RESERVE_SIZE: u64 = 4 << 20;
 
 #[derive(Debug)]
 pub(super) struct HomeThread {
@@ -52,7 +57,10 @@ fn run(mut homer: Homer, directory: &dyn Directory, soft_cap: u64, reserve: u64)
     let shared = Arc::clone(&homer.shared);
     // What was there at the last tick has rested since.
     let mut rested = 0;
-    let mut ticks = 0_u32;
+    let (mut ticks, mut held) = (0_u32, None);
+    if reserve > 0 && homer.round_max == ROUND_MAX {
+        hold(directory, LAST_RESERVE, LAST_RESERVE_SIZE);
+    }
     loop {
         let scope = {
             let progress = shared.lock_progress();
@@ -76,28 +84,34 @@ fn run(mut homer: Homer, directory: &dyn Directory, soft_cap: u64, reserve: u64)
             }
         };
         let mut done = homer.round(scope);
+        let moved = matches!(done, Ok(true));
         while let (Ok(true), Scope::Upto(_)) = (&done, scope) {
             done = homer.round(scope);
         }
+        let moved = moved || shared.lock_progress().unhomed == 0;
         if let Err(error) = done {
             shared.lock_progress().failed = Some(error.into());
             shared.room.notify_all();
             return homer;
         }
-        if reserve > 0 && (ticks == 1 || ticks >= RESERVE_TICKS) {
-            ticks = 2;
-            hold(directory, reserve);
+        // Not before there was room for a round: after a full disk the round needs it more. And not later: under load the
+        // disk may be full before the first tick.
+        let due = held.is_none_or(|at| ticks >= at + RESERVE_TICKS);
+        if reserve > 0 && moved && due {
+            held = Some(ticks);
+            hold(directory, LAST_RESERVE, LAST_RESERVE_SIZE);
+            hold(directory, RESERVE, reserve);
         }
     }
 }
 
-/// Takes the reserve if it is not held. That there is no room for it is no failure.
-fn hold(directory: &dyn Directory, size: u64) {
+/// Takes a reserve if it is not held. That there is no room for it is no failure.
+fn hold(directory: &dyn Directory, name: &str, size: u64) {
     let take = || -> std::io::Result<()> {
-        if directory.exists(RESERVE)? && directory.open(RESERVE)?.len()? == size {
+        if directory.exists(name)? && directory.open(name)?.len()? == size {
             return Ok(());
         }
-        let file = directory.open(RESERVE)?;
+        let file = directory.open(name)?;
         file.set_len(size)?;
         let zeros = vec![0; 1 << 20];
         let mut at = 0;
@@ -109,6 +123,6 @@ fn hold(directory: &dyn Directory, size: u64) {
         file.sync_data()
     };
     if take().is_err() {
-        let _ = directory.remove(RESERVE);
+        let _ = directory.remove(name);
     }
 }

@@ -33,13 +33,18 @@ pub(super) enum Scope {
 }
 
 /// Journal bytes of one round: what it moves is in memory until it is written.
-const ROUND_MAX: u64 = 12 << 20;
+pub(super) const ROUND_MAX: u64 = 12 << 20;
+
+/// Of the first round after a full disk: what it deletes makes room in the file only once it is committed.
+pub(super) const ROUND_FIRST: u64 = 512 << 10;
 
 #[derive(Debug)]
 pub(super) struct Homer {
     pub(super) shared: Arc<Shared>,
     pub(super) next_shared: u64,
     pub(super) next_big: u64,
+    /// Journal bytes of the next round.
+    pub(super) round_max: u64,
 }
 
 impl Homer {
@@ -52,9 +57,9 @@ impl Homer {
             let mut index = shared.lock_index();
             let progress = shared.lock_progress();
             let target = match scope {
-                Scope::Upto(part) => progress.target(ROUND_MAX, part),
-                Scope::Oldest(bytes) => progress.target(bytes.min(ROUND_MAX), u64::MAX),
-                Scope::All | Scope::Stop => progress.target(ROUND_MAX, u64::MAX),
+                Scope::Upto(part) => progress.target(self.round_max, part),
+                Scope::Oldest(bytes) => progress.target(bytes.min(self.round_max), u64::MAX),
+                Scope::All | Scope::Stop => progress.target(self.round_max, u64::MAX),
             };
             let target = match (target, scope) {
                 (Some(target), _) => target,
@@ -67,6 +72,7 @@ impl Homer {
         let stop = scope == Scope::Stop && snapshot.target == shared.lock_progress().last();
         let built = self.write(files, &snapshot, stop)?;
         self.publish(&snapshot, built);
+        self.round_max = (2 * self.round_max).min(ROUND_MAX);
         Ok(true)
     }
 

@@ -40,8 +40,8 @@ use crate::broker::{Recovered, Time, WireForm, Write};
 use blob::{Blob, Turn};
 use change::Change;
 use error::engine;
-use home_thread::{HomeThread, RESERVE};
-use homing::{Homer, Scope};
+use home_thread::{HomeThread, LAST_RESERVE, RESERVE};
+use homing::{Homer, ROUND_FIRST, ROUND_MAX, Scope};
 use record::Forms;
 use recover::Recovery;
 use shared::{Committed, Failure, Files, Progress, Shared};
@@ -162,7 +162,8 @@ impl Store {
             room: Condvar::new(),
             forms: Forms::new(forms),
         });
-        let homer = Homer { shared: Arc::clone(&shared), next_shared, next_big };
+        let round_max = ROUND_MAX;
+        let homer = Homer { shared: Arc::clone(&shared), next_shared, next_big, round_max };
         let mut store = Self {
             shared,
             directory,
@@ -360,7 +361,8 @@ impl Store {
             shared.lock_index().advance(*mailbox, *next);
         }
         let (next_shared, next_big) = (recovery.next_shared, recovery.next_big);
-        self.homing = Homing::Here(Homer { shared, next_shared, next_big });
+        let round_max = ROUND_FIRST;
+        self.homing = Homing::Here(Homer { shared, next_shared, next_big, round_max });
         if std::mem::replace(&mut self.refused, true) {
             self.start()?;
         }
@@ -398,6 +400,7 @@ impl Store {
             return Ok(false);
         }
         let opened = self.shared.lock_reach().opened;
+        self.directory.remove(LAST_RESERVE)?;
         self.mend(opened)?;
         Ok(true)
     }
