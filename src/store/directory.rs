@@ -28,6 +28,10 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
     /// What the file takes on the disk.
     fn allocated(&self, name: &str) -> io::Result<u64>;
+    /// What the disk has left.
+    fn free(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 }
 
 /// The bytes of one file.
@@ -125,6 +129,11 @@ fn private(path: &Path) -> io::Result<File> {
 impl Directory for Disk {
     fn exists(&self, name: &str) -> io::Result<bool> {
         self.path.join(name).try_exists()
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.path)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     fn open(&self, name: &str) -> io::Result<Backend> {

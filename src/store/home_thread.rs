@@ -58,8 +58,10 @@ fn run(mut homer: Homer, directory: &dyn Directory, soft_cap: u64, reserve: u64)
     // What was there at the last tick has rested since.
     let mut rested = 0;
     let (mut ticks, mut held) = (0_u32, None);
-    if reserve > 0 && homer.round_max == ROUND_MAX {
-        hold(directory, LAST_RESERVE, LAST_RESERVE_SIZE);
+    // At once, as a fast disk may be full before the first tick. After a full disk a round needs the room more.
+    if homer.round_max == ROUND_MAX {
+        hold_both(directory, reserve);
+        held = Some(0);
     }
     loop {
         let scope = {
@@ -94,22 +96,29 @@ fn run(mut homer: Homer, directory: &dyn Directory, soft_cap: u64, reserve: u64)
             shared.room.notify_all();
             return homer;
         }
-        // Not before there was room for a round: after a full disk the round needs it more. And not later: under load the
-        // disk may be full before the first tick.
         let due = held.is_none_or(|at| ticks >= at + RESERVE_TICKS);
-        if reserve > 0 && moved && due {
+        if moved && due {
             held = Some(ticks);
-            hold(directory, LAST_RESERVE, LAST_RESERVE_SIZE);
-            hold(directory, RESERVE, reserve);
+            hold_both(directory, reserve);
         }
     }
 }
 
-/// Takes a reserve if it is not held. That there is no room for it is no failure.
+fn hold_both(directory: &dyn Directory, reserve: u64) {
+    if reserve > 0 {
+        hold(directory, LAST_RESERVE, LAST_RESERVE_SIZE);
+        hold(directory, RESERVE, reserve);
+    }
+}
+
+/// Takes a reserve if it is not held. That there is no room for it is no failure, and the last room is not for it.
 fn hold(directory: &dyn Directory, name: &str, size: u64) {
     let take = || -> std::io::Result<()> {
-        if directory.exists(name)? && directory.open(name)?.len()? == size {
+        if directory.exists(name)? && directory.allocated(name)? >= size {
             return Ok(());
+        }
+        if directory.free()? < size + size / 4 {
+            return Err(std::io::ErrorKind::StorageFull.into());
         }
         let file = directory.open(name)?;
         file.set_len(size)?;
