@@ -7,9 +7,10 @@ mod sections;
 mod value;
 
 pub use layers::{ConfigError, Source};
-pub use sections::{Amqp, Config, Limits, Listen, Log, Login, Memory, Runtime, Store, Tls};
+pub use sections::{Amqp, Config, Limits, Listen, Log, Login, Memory, Peers, Runtime, Store, Tls};
 pub use value::{
-    Address, ByteSize, CertificateName, ClientCertificate, Identity, Period, Secret, Share,
+    Address, ByteSize, CertificateName, ClientCertificate, HostName, HostTags, Identity,
+    PeerAddresses, Period, Secret, Share,
 };
 
 #[cfg(test)]

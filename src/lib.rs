@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 mod embedded;
 pub mod management;
+pub mod peers;
 pub mod server;
 pub mod sessions;
 pub mod store;

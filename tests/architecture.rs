@@ -44,7 +44,7 @@ const LAYERS: &[Layer] = &[
     Layer { module: "management", uses: &["broker"], never: PURE },
     Layer {
         module: "config.rs",
-        uses: &["broker"],
+        uses: &["broker", "peers"],
         never: &[("tokio", "settings are read before the runtime starts")],
     },
     Layer { module: "client", uses: &["broker"], never: &[("std::fs", "a client has no files")] },

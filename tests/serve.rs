@@ -109,6 +109,9 @@ fn a_data_directory_belongs_to_one_broker() {
 #[case(&["serve", "--config", "/no/such/file"], 2, "cannot read /no/such/file")]
 #[case(&["serve", "--log", "loud=very"], 2, "'loud=very' is not a log level")]
 #[case(&["serve", "--amqp-listen", "0.0.0.0:0"], 1, "set login.user and login.password")]
+#[case(&["serve", "--peer-listen", "0.0.0.0:0"], 1, "give all hosts one file with peers.secret_file")]
+#[case(&["serve", "--peer", "127.0.0.1:1", "--peer", "b:2"], 1, "peers.hosts = \"b:2\" leaves this machine")]
+#[case(&["serve", "--peer", "b"], 2, "--peer: peers.hosts = \"b\": the value is not HOST:PORT")]
 #[case(&["serve", "--data-dir", "/proc/no/such"], 1, "cannot open the data directory /proc/no/such")]
 #[case(&["check", "--data-dir", "/no/such/directory"], 2, "/no/such/directory is not a directory")]
 fn a_mistake_is_answered_with_what_to_do(

@@ -41,6 +41,18 @@ pub(super) struct Serve {
     /// Accept the native protocol here [default: 127.0.0.1:8475]
     #[arg(long, value_name = "ADDR:PORT")]
     native_listen: Option<String>,
+    /// Accept links of other hosts here [default: none]
+    #[arg(long, value_name = "ADDR:PORT")]
+    peer_listen: Option<String>,
+    /// Dial another host here; may be given more than once
+    #[arg(long, value_name = "HOST:PORT")]
+    peer: Vec<String>,
+    /// Read the secret that all hosts share from this file
+    #[arg(long, value_name = "FILE")]
+    peer_secret_file: Option<String>,
+    /// What people call this host [default: the machine's name]
+    #[arg(long, value_name = "NAME")]
+    host_name: Option<String>,
     /// Accept AMQP over TLS here, with the certificate below [default: 127.0.0.1:5671]
     #[arg(long, value_name = "ADDR:PORT")]
     amqp_tls_listen: Option<String>,
@@ -76,6 +88,10 @@ impl Serve {
             ("stomp-listen", "listen.stomp", self.stomp_listen),
             ("http-listen", "listen.http", self.http_listen),
             ("native-listen", "listen.native", self.native_listen),
+            ("peer-listen", "listen.peers", self.peer_listen),
+            ("peer", "peers.hosts", (!self.peer.is_empty()).then(|| self.peer.join(","))),
+            ("peer-secret-file", "peers.secret_file", self.peer_secret_file),
+            ("host-name", "peers.name", self.host_name),
             ("amqp-tls-listen", "listen.amqp_tls", self.amqp_tls_listen),
             ("tls-certificate", "tls.certificate", self.tls_certificate),
             ("tls-key", "tls.key", self.tls_key),

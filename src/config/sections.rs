@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use super::value::{
-    Address, ByteSize, CertificateName, ClientCertificate, Identity, Period, Secret, Setting, Share,
+    Address, ByteSize, CertificateName, ClientCertificate, HostName, HostTags, Identity,
+    PeerAddresses, Period, Secret, Setting, Share,
 };
+use crate::peers::PeerAddress;
 
 /// Declares sections of settings: a struct with defaults for each, its keys for documents and errors, and a way to set them by name.
 macro_rules! sections {
@@ -96,6 +98,8 @@ sections! {
         http: Address = Address::local(15672),
         /// The native protocol without TLS.
         native: Address = Address::local(8475),
+        /// Links from other hosts.
+        peers: Address = Address::Off,
         /// AMQP 0-9-1 over TLS. This and what follows is off unless `tls.certificate` is set.
         amqp_tls: Address = Address::local(5671),
         /// STOMP over TLS.
@@ -194,6 +198,24 @@ sections! {
         body_size_max: ByteSize = ByteSize(20 << 20),
         /// Counters are looked at so often, for rates.
         sample_interval: Period = Period::seconds(5),
+    }
+
+    /// Other hosts; see `docs/peers.md`.
+    peers: Peers {
+        /// Where other hosts are dialled, with commas between them: `b.example:8476,10.0.0.3:8476`. Each host needs to know one other, and learns of the rest.
+        hosts: PeerAddresses = PeerAddresses::default(),
+        /// What people call this host: one name for each host. Without it, the machine's name.
+        name: Option<HostName> = None,
+        /// Words that say what kind of host this is, with commas between them.
+        tags: HostTags = HostTags::default(),
+        /// Where other hosts dial this one. Without it, the address of `listen.peers`, or where that is all of this machine's addresses, the one it reaches other hosts from.
+        advertise: Option<PeerAddress> = None,
+        /// What all hosts know and nobody else does: 16 bytes at least. Needed unless all hosts are on this machine. Better given as `PILLARBOX__PEERS__SECRET` or as a file.
+        secret: Option<Secret> = None,
+        /// A file with the secret, instead; white space at its end does not count.
+        secret_file: Option<PathBuf> = None,
+        /// A host that no link reached and no directory named for so long is no longer dialled. It may come back by itself.
+        forget_after: Period = Period::seconds(7 * 24 * 3600),
     }
 
     /// The data on disk.

@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::broker::Name;
+use crate::peers::{Host, PeerAddress, host_name};
+
 /// A kind of setting. The texts of `parse`'s errors end a sentence that names the key and the value.
 pub(super) trait Setting: Sized {
     fn parse(text: &str) -> Result<Self, String>;
@@ -131,14 +134,14 @@ impl Setting for CertificateName {
     }
 }
 
-/// A file that there need not be; the empty text stands for none.
-impl Setting for Option<PathBuf> {
+/// What there need not be; the empty text stands for none.
+impl<T: Setting> Setting for Option<T> {
     fn parse(text: &str) -> Result<Self, String> {
-        Ok((!text.is_empty()).then(|| text.into()))
+        if text.is_empty() { Ok(None) } else { T::parse(text).map(Some) }
     }
 
     fn show(&self) -> String {
-        self.as_ref().map(PathBuf::show).unwrap_or_default()
+        self.as_ref().map(T::show).unwrap_or_default()
     }
 }
 
@@ -300,6 +303,68 @@ impl Setting for Address {
             Self::At(address) => address.to_string(),
         }
     }
+}
+
+impl Setting for PeerAddress {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|it| format!("{it}"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Where other hosts are dialled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerAddresses(pub Vec<PeerAddress>);
+
+impl Setting for PeerAddresses {
+    fn parse(text: &str) -> Result<Self, String> {
+        parts(text).map(PeerAddress::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn show(&self) -> String {
+        self.0.iter().map(PeerAddress::show).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// What people call a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(pub Name);
+
+impl Setting for HostName {
+    fn parse(text: &str) -> Result<Self, String> {
+        host_name(text).map(Self).map_err(|it| it.to_string())
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// Words that say what kind of host it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostTags(pub Vec<Name>);
+
+impl Setting for HostTags {
+    fn parse(text: &str) -> Result<Self, String> {
+        let tags: Vec<Name> =
+            parts(text).map(host_name).collect::<Result<_, _>>().map_err(|it| it.to_string())?;
+        if tags.len() > Host::TAGS_MAX {
+            return Err(format!("has more than {} tags", Host::TAGS_MAX));
+        }
+        Ok(Self(tags))
+    }
+
+    fn show(&self) -> String {
+        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// What stands between commas.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// Never shown, neither in logs nor in errors.

@@ -17,6 +17,7 @@ mod http;
 mod intake;
 mod listener;
 mod local;
+mod membership;
 mod notice;
 mod outbox;
 mod password;
@@ -46,6 +47,7 @@ use tokio_util::task::TaskTracker;
 pub use self::fatal::STORE_FAILED;
 pub use self::listener::{Listening, Protocol};
 pub use self::local::Local;
+pub use self::membership::{IdentityError, SecretError};
 pub use self::password::hash as hash_password;
 pub use self::shutdown::{StopError, StopSignals};
 pub use self::tls::TlsError;
@@ -54,6 +56,7 @@ use self::broker_task::BrokerTask;
 use self::clock::Clock;
 use self::connection::{House, Limits};
 use self::listener::{Door, Listener, Sessions};
+use self::membership::Members;
 use self::notice::Notice;
 use self::throttle::Patience;
 use self::tls::{Files, Tls};
@@ -109,6 +112,10 @@ pub enum StartError {
     NoUsers { protocol: &'static str, address: SocketAddr },
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    #[error("peers: {0}")]
+    Identity(#[from] IdentityError),
+    #[error("peers: {0}")]
+    PeerSecret(#[from] SecretError),
     #[error("cannot define the first user: {0}")]
     FirstUser(String),
     #[error("cannot start a thread: {0}")]
@@ -126,11 +133,20 @@ impl Server {
     /// Opens the data directory, recovers what is there and accepts connections.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let tls = load_tls(&config).await?;
+        let secret = membership::secret(&config)?;
         let (store, recovered) = open_store(&config).await?;
         let listeners = bind(&config, &recovered, tls.as_ref().map(|(tls, _)| tls)).await?;
         let first_user = first_user::wanted(&config.login, &recovered).await?;
 
         let clock = Clock::start();
+        let listens_to_peers = match config.listen.peers {
+            Address::At(address) => Some(address),
+            Address::Off => None,
+        };
+        let members = match membership::wanted(&config) {
+            true => Some(Members::open(&config, secret, listens_to_peers, clock).await?),
+            false => None,
+        };
         let settings = broker_settings(&config)?;
         #[cfg(feature = "planted")]
         let early = settings.plant == Some(Plant::ConfirmBeforeSync);
@@ -218,6 +234,9 @@ impl Server {
             tasks: TaskTracker::new(),
             closed: CancellationToken::new(),
         };
+        if let Some(members) = members {
+            tokio::spawn(members.keep(door.closed.clone()));
+        }
         for listener in listeners {
             tokio::spawn(listener.accept(door.clone()));
         }
