@@ -28,8 +28,10 @@ LISTENING = re.compile(r"^listening (\S+) \S*:(\d+)$")
 class Broker:
     """The broker at `binary`, in a process group of its own."""
 
-    def __init__(self, binary, data_dir):
+    def __init__(self, binary, data_dir, settings=None):
         self.binary = binary
+        # More of its environment.
+        self.settings = settings or {}
         self.data_dir = data_dir
         self.process = None
         # Listener name to port, the same at every start.
@@ -48,7 +50,8 @@ class Broker:
             if f"--{name}-listen" in known:
                 command += [f"--{name}-listen", f"127.0.0.1:{self.ports.get(name, 0)}"]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            env=os.environ | self.settings,
         )
         lines = queue.SimpleQueue()
         threading.Thread(target=pass_lines, args=(self.process.stdout, lines), daemon=True).start()

@@ -116,6 +116,19 @@ needs_source() {
     exit
 }
 
+# client_certificates DIRECTORY: the broker's authority, a client that it believes and one that it does not, by the names
+# that RabbitMQ's clients give them.
+client_certificates() {
+    mkdir -p "$1"
+    cp "$CERTIFICATES/ca.pem" "$1/ca_certificate.pem"
+    local name as
+    for name in guest: alike:_broken; do
+        as="${name#*:}"
+        cp "$CERTIFICATES/${name%:*}.pem" "$1/client_certificate$as.pem"
+        cp "$CERTIFICATES/${name%:*}.key" "$1/client_key$as.pem"
+    done
+}
+
 # verdict FORMAT REPORT: the results of a suite, known failures of RabbitMQ set apart.
 verdict() {
     local known=()

@@ -14,30 +14,11 @@ import pika
 from pika.exceptions import AMQPError
 
 from broker import own_broker
+from certificates import Certificates
 from report import Report
 
-WORK = Path(os.environ["INTEROP_WORK"]) / "certificates"
-CURVE = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-
-
-def openssl(*arguments):
-    subprocess.run(["openssl", *map(str, arguments)], cwd=WORK, check=True, capture_output=True)
-
-
-def authority(name):
-    openssl("req", "-x509", *CURVE, "-days", 30, "-subj", "/CN=my authority", "-keyout", f"{name}.key",
-            "-out", f"{name}.pem")
-
-
-def issue(name, common_name, extension, by="ca", days=30):
-    openssl("req", *CURVE, "-subj", f"/CN={common_name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-    (WORK / "extension").write_text(extension)
-    openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{by}.pem", "-CAkey", f"{by}.key", "-days", days,
-            "-extfile", "extension", "-out", f"{name}.pem")
-
-
-def issue_server():
-    issue("server", "localhost", "subjectAltName=DNS:localhost\n")
+CERTIFICATES = Certificates(Path(os.environ["INTEROP_WORK"]) / "certificates")
+WORK = CERTIFICATES.directory
 
 
 def context(certificate=None, trust="ca", version=None):
@@ -114,7 +95,7 @@ def serial(port):
 
 def renewal(port, process):
     before, old = serial(port), connect(port, context())
-    issue_server()
+    CERTIFICATES.issue_server()
     process.send_signal(signal.SIGHUP)
     until = time.monotonic() + 10
     while serial(port) == before:
@@ -130,20 +111,6 @@ def renewal(port, process):
     is_served(connect(port, context()))
 
 
-def make_certificates():
-    WORK.mkdir(parents=True, exist_ok=True)
-    authority("ca")
-    authority("lookalike")
-    issue_server()
-    client = "extendedKeyUsage=clientAuth\n"
-    issue("guest", "guest", client)
-    issue("nobody", "nobody", client)
-    issue("alike", "guest", client, by="lookalike")
-    # A certificate of today with no days ends with this second.
-    issue("expired", "guest", client, days=0)
-    time.sleep(1.1)
-
-
 def main():
     report = Report()
     binary = os.environ.get("PILLARBOX_BIN")
@@ -152,14 +119,11 @@ def main():
         report.skip("TLS", "the broker is not started here, or by other settings")
         return report.finish()
     try:
-        make_certificates()
+        CERTIFICATES.make()
     except FileNotFoundError:
         report.skip("TLS", "there is no openssl")
         return report.finish()
-    listen = {f"PILLARBOX__LISTEN__{name}_TLS": "127.0.0.1:0" for name in ["AMQP", "STOMP", "HTTP", "NATIVE"]}
-    os.environ.update(listen, PILLARBOX__TLS__CERTIFICATE=str(WORK / "server.pem"),
-                      PILLARBOX__TLS__KEY=str(WORK / "server.key"), PILLARBOX__TLS__CLIENT_CA=str(WORK / "ca.pem"),
-                      PILLARBOX__TLS__USER_FROM="common_name")
+    os.environ.update(CERTIFICATES.settings())
     with own_broker() as broker:
         port = broker.ports["amqp-tls"]
         report.run("TLS 1.2 and 1.3", versions, port)

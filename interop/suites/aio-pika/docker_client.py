@@ -29,7 +29,9 @@ class DockerClient:
         pass
 
     def run(self, *_, **__):
-        return ContainerInfo("", os.environ["AMQP_HOST"], {"5672/tcp": int(os.environ["AMQP_PORT"])})
+        ports = {"5672/tcp": "AMQP_PORT", "5671/tcp": "AMQPS_PORT"}
+        known = {port: int(os.environ[name]) for port, name in ports.items() if name in os.environ}
+        return ContainerInfo("", os.environ["AMQP_HOST"], known)
 
     def kill(self, _):
         pass
