@@ -35,14 +35,13 @@ impl Broker {
         if self.connections.get(&from).is_some_and(|it| it.open.is_some()) {
             return Err(Refusal::NotAllowed("the connection has opened a virtual host".into()));
         }
-        let channel_quota = self.has_channel_quota(&user);
         self.vhost_mut(&vhost_name)?.connections += 1;
         self.totals.connections_opened += 1;
         let flow = self.flow_of(open.protocol);
         let connection = self.connections.entry(from).or_default();
         connection.flow = flow;
         connection.open = Some(Box::new(open));
-        Ok(Reply::Opened { channel_quota })
+        Ok(Reply::Opened)
     }
 
     pub(super) fn check_access(

@@ -206,7 +206,7 @@ pub enum Request {
     Commit(Vec<Command>),
     /// What is known of a user, so that a password can be checked outside. Before `Open`. `Reply::Credential`.
     Credential(Name),
-    /// A channel of a user who may not have any number of them.
+    /// One channel more of a user who may not have any number of them. Others come to be with their first use.
     OpenChannel,
     /// May the connection's user still be here, and its consumers? After a credential was renewed.
     CheckAccess,

@@ -83,6 +83,13 @@ pub struct Credential {
     pub loopback_only: bool,
 }
 
+impl Credential {
+    /// May send in another user's name.
+    pub fn may_impersonate(&self) -> bool {
+        self.tags.iter().any(|tag| tag == "impersonator")
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PermissionDefinition {
     pub vhost: Name,

@@ -122,10 +122,8 @@ pub struct Delivery {
 #[derive(Debug)]
 pub enum Reply {
     Done,
-    /// The virtual host is open. With a quota of channels, each has to be asked for (`Request::OpenChannel`).
-    Opened {
-        channel_quota: bool,
-    },
+    /// The virtual host is open.
+    Opened,
     Declared {
         name: Name,
         ready: u64,

@@ -215,7 +215,7 @@ impl Broker {
             }
             Inspect::Delayed { vhost, mailbox, after, count } => {
                 self.check_sight(from, Some(vhost))?;
-                Inspection::Delayed(self.delayed_views(vhost, mailbox, *after, *count)?)
+                Inspection::Delayed(self.delayed_views(from, vhost, mailbox, *after, *count)?)
             }
             Inspect::Policies { vhost, after, count } => {
                 self.check_sight(from, Some(vhost))?;

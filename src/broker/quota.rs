@@ -143,11 +143,6 @@ impl Broker {
         Ok(())
     }
 
-    /// The user's channels are counted.
-    pub(super) fn has_channel_quota(&self, user: &str) -> bool {
-        self.access.user(user).is_some_and(|user| user.max_channels.is_some())
-    }
-
     /// One channel more, where the user may have it.
     pub(super) fn open_channel(
         &mut self,

@@ -9,11 +9,13 @@ use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
 use super::topology::check_owner;
 use super::turn::Turn;
-use super::{Broker, carry};
+use super::{Broker, SERVER, carry};
 
 impl Broker {
+    /// Whoever may not take the messages does not see them either.
     pub(super) fn delayed_views(
         &self,
+        from: ConnectionId,
         vhost: &Name,
         name: &Name,
         after: Option<(Time, Seq)>,
@@ -21,6 +23,10 @@ impl Broker {
     ) -> Result<Vec<DelayedView>, Refusal> {
         let missing = || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost.clone() };
         let mailbox = self.find(vhost, name).ok_or_else(missing)?;
+        if from != SERVER {
+            let (user, _) = self.whose(from)?;
+            self.check_schedule(&user, vhost, mailbox)?;
+        }
         let waiting = mailbox.delayed.after(after.unwrap_or_default());
         let view = |((due, seq), waiting): (_, &Waiting)| {
             let message = match waiting {
@@ -30,6 +36,16 @@ impl Broker {
             DelayedView { due, seq, message }
         };
         Ok(waiting.take(count.min(SLICE_MAX)).map(view).collect())
+    }
+
+    /// The mailbox of a delaying exchange belongs to the exchange.
+    fn check_schedule(&self, user: &Name, vhost: &Name, mailbox: &Mailbox) -> Result<(), Refusal> {
+        match &mailbox.feeds {
+            Some(exchange) => {
+                self.access.check(user, vhost, Action::Configure, Kind::Exchange, exchange)
+            }
+            None => self.access.check(user, vhost, Action::Read, Kind::Mailbox, &mailbox.name),
+        }
     }
 
     pub(super) fn retime(
@@ -43,12 +59,7 @@ impl Broker {
         let name = &retime.mailbox;
         let missing = || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost.clone() };
         let mailbox = self.find(&vhost, name).ok_or_else(missing)?;
-        match &mailbox.feeds {
-            Some(exchange) => {
-                self.access.check(&user, &vhost, Action::Configure, Kind::Exchange, exchange)?;
-            }
-            None => self.access.check(&user, &vhost, Action::Read, Kind::Mailbox, name)?,
-        }
+        self.check_schedule(&user, &vhost, mailbox)?;
         check_owner(mailbox, from)?;
         let id = mailbox.id;
         let mut turn = carry!(self, now, out);

@@ -69,6 +69,9 @@ pub(super) struct Broker {
     /// The key of the certificate (PEM)
     #[arg(long, global = true, value_name = "FILE", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
+    /// Log in as whom the certificate names, without a password
+    #[arg(long, global = true, requires = "tls_certificate", conflicts_with_all = ["user", "password"])]
+    tls_login: bool,
     /// Print JSON, for programs
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -79,7 +82,11 @@ impl Broker {
         let connect = Connect {
             address: self.broker.clone(),
             user: self.user.clone(),
-            proof: Proof::Password(self.password.clone()),
+            proof: if self.tls_login {
+                Proof::Certificate
+            } else {
+                Proof::Password(self.password.clone())
+            },
             vhost: self.vhost.clone(),
             tls: self.tls()?,
             name: "pillarbox command line".into(),

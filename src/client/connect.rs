@@ -39,6 +39,8 @@ pub enum Proof {
     Password(String),
     /// The broker's secret, from a file on its host.
     Token(Vec<u8>),
+    /// The client's certificate (`Connect::tls`) names the user.
+    Certificate,
 }
 
 impl fmt::Debug for Proof {
@@ -46,6 +48,7 @@ impl fmt::Debug for Proof {
         f.write_str(match self {
             Self::Password(_) => "Password(…)",
             Self::Token(_) => "Token(…)",
+            Self::Certificate => "Certificate",
         })
     }
 }
@@ -103,11 +106,13 @@ impl Connect {
         let (mechanism, proof) = match &self.proof {
             Proof::Password(password) => (Login::PASSWORD, password.as_bytes()),
             Proof::Token(token) => (Login::TOKEN, &token[..]),
+            Proof::Certificate => (Login::CERTIFICATE, &[][..]),
         };
         let silence_max_s = (self.heartbeat.as_secs() * 3).clamp(1, u64::from(u16::MAX)) as u16;
         let login = Login {
             mechanism,
-            user: &self.user,
+            // Who that is says the certificate.
+            user: if matches!(self.proof, Proof::Certificate) { "" } else { &self.user },
             proof,
             vhost: &self.vhost,
             client_name: &self.name,

@@ -40,11 +40,16 @@ impl Heard {
 
 impl House {
     pub(crate) async fn new() -> Self {
+        Self::listening(Address::Off).await
+    }
+
+    /// With STOMP and the native protocol there.
+    pub(crate) async fn listening(others: Address) -> Self {
         let mut config = Config::default();
         config.store.in_memory = true;
-        let anywhere = Address::At(([127, 0, 0, 1], 0).into());
+        let anywhere = Address::local(0);
         (config.listen.amqp, config.listen.http) = (anywhere, anywhere);
-        (config.listen.stomp, config.listen.native) = (Address::Off, Address::Off);
+        (config.listen.stomp, config.listen.native) = (others, others);
         config.http.body_size_max = pillarbox::config::ByteSize(BODY_MAX as u64);
         config.http.sample_interval = Period(Duration::from_millis(50));
         Self { server: Server::start(config).await.expect("the server starts") }

@@ -51,12 +51,26 @@ impl House {
 
     /// A connection that has said nothing.
     pub(crate) fn connect(&mut self, settings: native::Settings, loopback: bool) -> usize {
+        self.enter(settings, loopback, None)
+    }
+
+    /// One that came with a certificate, which names this user.
+    pub(crate) fn connect_certified(&mut self, user: Option<&str>) -> usize {
+        self.enter(native::Settings::default(), true, user.map(str::to_owned))
+    }
+
+    fn enter(
+        &mut self,
+        settings: native::Settings,
+        loopback: bool,
+        certificate_user: Option<String>,
+    ) -> usize {
         let facts = Facts {
             peer: "127.0.0.1:1".into(),
             local: "127.0.0.1:8475".into(),
             loopback,
             tls: false,
-            certificate_user: None,
+            certificate_user,
             seed: self.clients.len() as u64,
         };
         let session = NativeSession::new(facts, settings);

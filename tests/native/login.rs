@@ -84,6 +84,26 @@ fn the_token_stands_for_any_password() {
     }
 }
 
+#[rstest]
+#[case::without_a_name("", Some("guest"), "Done 1")]
+#[case::by_name("guest", Some("guest"), "Done 1")]
+#[case::another("nobody", Some("guest"), "Goodbye 0 401")]
+#[case::unknown("", Some("nobody"), "Goodbye 0 401")]
+#[case::no_certificate("guest", None, "Goodbye 0 401")]
+fn the_certificate_stands_for_whom_it_names(
+    #[case] user: &str,
+    #[case] named: Option<&str>,
+    #[case] expected: &str,
+) {
+    let mut house = House::new();
+    let client = house.connect_certified(named);
+    house.say(client, |out| {
+        encode_preface(out);
+        Login { mechanism: Login::CERTIFICATE, proof: b"", ..login(user, "") }.encode(1, out);
+    });
+    assert_eq!(house.heard(client), ["Hello 0", expected]);
+}
+
 #[test]
 fn close_is_answered_after_everything_before_it() {
     let mut house = House::new();

@@ -6,6 +6,8 @@ mod amqp_text;
 mod cost;
 mod house;
 mod malformed;
+#[path = "../permissions/oracle.rs"]
+mod oracle;
 mod permissions;
 
 use std::fmt::Write;

@@ -1,5 +1,6 @@
 //! Every method against configure, write and read patterns, as a client meets it: what is refused, in which words and on
-//! whose behalf. What to expect is said by a table of needs and four predicates, without regular expressions.
+//! whose behalf. What to expect is said by a table of needs and an oracle without regular expressions, which the other
+//! protocols' matrices share (`tests/permissions`).
 
 use pillarbox::broker::{
     ChannelId, Command, Credential, Definition, PermissionDefinition, Request, SERVER, Ticket,
@@ -9,21 +10,7 @@ use pillarbox::sessions::amqp::Settings;
 
 use crate::amqp_text::{decode, encode};
 use crate::house::House;
-
-/// A pattern, and which names it lets through.
-type Shape = (&'static str, fn(&str) -> bool);
-
-const SHAPES: [Shape; 5] = [
-    (".*", |_| true),
-    ("zz", |_| false),
-    ("", |_| false),
-    ("^ab$", |name| name == "ab"),
-    // Anchored on one side: it lets `abx` in, and all that begins so.
-    ("^abx", |name| name == "abx" || name == "abx2"),
-];
-
-/// What is needed: the action, and what kind of thing it is on.
-type Need = (char, &'static str, &'static str);
+use crate::oracle::{KEYS, Need, SHAPES, Shape, missing, text};
 
 struct Operation {
     lines: &'static [&'static str],
@@ -55,12 +42,12 @@ const OPERATIONS: [Operation; 26] = [
     operation(
         &["1 queue.bind queue=ab exchange=abt key=k.bad"],
         (50, 20),
-        &[('w', "queue", "ab"), ('r', "exchange", "abt"), ('r', "topic", "k.bad")],
+        &[('w', "queue", "ab"), ('r', "exchange", "abt"), ('r', "abt", "k.bad")],
     ),
     operation(
         &["1 queue.unbind queue=ab exchange=abt key=k.bad"],
         (50, 50),
-        &[('w', "queue", "ab"), ('r', "exchange", "abt"), ('r', "topic", "k.bad")],
+        &[('w', "queue", "ab"), ('r', "exchange", "abt"), ('r', "abt", "k.bad")],
     ),
     operation(
         &["1 exchange.declare exchange=abx type=direct"],
@@ -96,17 +83,17 @@ const OPERATIONS: [Operation; 26] = [
     operation(
         &["1 basic.publish exchange=abt key=k.bad", "1 header size=0"],
         (60, 40),
-        &[('w', "exchange", "abt"), ('w', "topic", "k.bad")],
+        &[('w', "exchange", "abt"), ('w', "abt", "k.bad")],
     ),
     operation(
         &["1 basic.publish exchange=abt key=k", "1 header size=0 headers={CC=[\"l.bad\"]}"],
         (60, 40),
-        &[('w', "exchange", "abt"), ('w', "topic", "l.bad")],
+        &[('w', "exchange", "abt"), ('w', "abt", "l.bad")],
     ),
     operation(
         &["1 basic.publish exchange=abt key=k", "1 header size=0 headers={BCC=[\"l\",\"m.bad\"]}"],
         (60, 40),
-        &[('w', "exchange", "abt"), ('w', "topic", "m.bad")],
+        &[('w', "exchange", "abt"), ('w', "abt", "m.bad")],
     ),
     operation(
         &["1 tx.select", "1 basic.publish exchange=abx key=k", "1 header size=0", "1 tx.commit"],
@@ -131,38 +118,11 @@ const fn operation(
 }
 
 /// The close that a client must see; `None` where nothing is missing.
-fn expected(operation: &Operation, [configure, write, read]: [Shape; 3]) -> Option<String> {
-    let grants = |action: char, name: &str| match action {
-        'c' => configure.1(name),
-        'w' => write.1(name),
-        'r' => read.1(name),
-        _ => configure.1(name) || write.1(name) || read.1(name),
-    };
-    let missing = operation.needs.iter().find(|(action, kind, name)| match *kind {
-        // Keys that end so are nobody's, as the topic permission has it.
-        "topic" => name.ends_with(".bad"),
-        _ => !grants(*action, name),
-    });
+fn expected(operation: &Operation, shapes: [Shape; 3]) -> Option<String> {
+    let missing = missing(operation.needs, shapes)?;
     let (class, method) = operation.ids;
-    let (action, kind, name) = missing?;
-    let text = match (action, *kind) {
-        ('?', kind) => format!("404 text=\"NOT_FOUND - no {kind} '{name}' in vhost '/'"),
-        (action, kind) => {
-            let action = match action {
-                'c' => "configure",
-                'w' => "write",
-                _ => "read",
-            };
-            let thing = match kind {
-                "topic" => format!("topic '{name}' in exchange 'abt'"),
-                kind => format!("{kind} '{name}'"),
-            };
-            format!(
-                "403 text=\"ACCESS_REFUSED - {action} access to {thing} in vhost '/' refused for user 'ann'"
-            )
-        }
-    };
-    Some(format!("1 channel.close code={text}\" class={class} method={method}"))
+    let code = if missing.0 == '?' { "404 text=\"NOT_FOUND" } else { "403 text=\"ACCESS_REFUSED" };
+    Some(format!("1 channel.close code={code} - {}\" class={class} method={method}", text(missing)))
 }
 
 fn define(house: &mut House, definition: Definition) {
@@ -213,15 +173,14 @@ fn every_method_is_refused_to_whom_it_is_not_allowed() {
             max_channels: None,
         }),
     );
-    let keys = "(^|[^d])$";
     define(
         &mut house,
         Definition::TopicPermission(TopicPermissionDefinition {
             vhost: "/".into(),
             user: "ann".into(),
             exchange: "abt".into(),
-            write: keys.into(),
-            read: keys.into(),
+            write: KEYS.into(),
+            read: KEYS.into(),
         }),
     );
     let (mut allowed, mut refused, mut id) = (0, 0, 1);
@@ -254,4 +213,39 @@ fn every_method_is_refused_to_whom_it_is_not_allowed() {
         }
     }
     assert!(allowed > 700 && refused > 700, "{allowed} allowed, {refused} refused");
+}
+
+/// A number that an operator sets counts for connections that are there already.
+#[test]
+fn channels_of_a_user_are_counted_on_open_connections() {
+    let mut house = House::new(Settings::default());
+    connect(&mut house, 1, "guest");
+    let user = |max_channels| {
+        Definition::User(UserDefinition {
+            name: "ann".into(),
+            credential: Credential::default(),
+            max_connections: None,
+            max_channels,
+        })
+    };
+    define(&mut house, user(None));
+    let permission = PermissionDefinition {
+        vhost: "/".into(),
+        user: "ann".into(),
+        configure: ".*".into(),
+        write: ".*".into(),
+        read: ".*".into(),
+    };
+    define(&mut house, Definition::Permission(permission));
+    connect(&mut house, 2, "ann");
+    assert_eq!(say(&mut house, 2, &["2 channel.open"]), ["2 channel.open-ok"]);
+    define(&mut house, user(Some(3)));
+    assert_eq!(say(&mut house, 2, &["3 channel.open"]), ["3 channel.open-ok"]);
+    assert_eq!(
+        say(&mut house, 2, &["4 channel.open"]),
+        [
+            "0 connection.close code=530 text=\"NOT_ALLOWED - number of channels opened for user 'ann' has reached the \
+          maximum allowed user limit of (3)\" class=20 method=10"
+        ]
+    );
 }

@@ -124,6 +124,8 @@ impl<'a> Login<'a> {
     pub const PASSWORD: &'static str = "password";
     /// Proof is the broker's own secret, which only somebody on its host can read.
     pub const TOKEN: &'static str = "token";
+    /// The client's certificate names the user, who may be left out here; there is no proof.
+    pub const CERTIFICATE: &'static str = "certificate";
 
     fn read(r: &mut Reader<'a>) -> Result<Self, Malformed> {
         let (mechanism, user) = (r.name()?, r.name()?);

@@ -245,6 +245,20 @@ impl Access {
     }
 }
 
+/// AMQP's rule for the property user-id: nobody sends in another's name.
+#[inline]
+pub fn check_sender(user: &str, impersonator: bool, claimed: Option<&[u8]>) -> Result<(), Refusal> {
+    match claimed {
+        Some(claimed) if claimed != user.as_bytes() && !impersonator => {
+            let claimed = String::from_utf8_lossy(claimed);
+            Err(Refusal::Precondition(format!(
+                "user_id property set to '{claimed}' but authenticated user was '{user}'"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn known_as(kind: Kind, name: &str) -> &str {
     if kind == Kind::Exchange && name.is_empty() { DEFAULT_EXCHANGE } else { name }
 }

@@ -94,7 +94,7 @@ impl House {
         let mut context = Context::from_waker(Waker::noop());
         let _ = self.queue.poll_take(true, &mut events, &mut context);
         let text = |event| match event {
-            Event::Reply { result: Ok(Reply::Done | Reply::Opened { .. }), .. } => "done".into(),
+            Event::Reply { result: Ok(Reply::Done | Reply::Opened), .. } => "done".into(),
             Event::Reply { result: Ok(Reply::Declared { name, .. }), .. } => {
                 format!("declared {name}")
             }

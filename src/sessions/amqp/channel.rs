@@ -137,13 +137,9 @@ impl Channel {
         self.open(line, out);
     }
 
-    /// Most users may have as many channels as they want: the broker need not be asked.
+    /// The broker counts the channels of each user.
     pub(super) fn open(&mut self, line: &mut Line, out: &mut Outbox) {
-        if line.channel_quota {
-            self.ask(Request::OpenChannel, OPEN, Then::Say(Method::ChannelOpenOk), line, out);
-        } else {
-            self.say(Method::ChannelOpenOk, out);
-        }
+        self.ask(Request::OpenChannel, OPEN, Then::Say(Method::ChannelOpenOk), line, out);
     }
 
     /// Answers now, or as soon as those before it are answered.

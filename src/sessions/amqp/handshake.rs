@@ -159,8 +159,7 @@ pub(super) struct Guest {
 impl Guest {
     pub(super) fn new(login: Login, credential: &Credential) -> Self {
         let Login { client, mechanism, user, .. } = login;
-        let impersonator = credential.tags.iter().any(|tag| tag == "impersonator");
-        Self { client, mechanism, user, impersonator }
+        Self { client, mechanism, user, impersonator: credential.may_impersonate() }
     }
 }
 

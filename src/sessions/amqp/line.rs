@@ -22,8 +22,6 @@ pub(super) struct Line {
     pub(super) channel_max: u16,
     pub(super) blocked_notify: bool,
     pub(super) cancel_notify: bool,
-    /// The broker has to be asked for each channel.
-    pub(super) channel_quota: bool,
     pub(super) random: Random,
     pub(super) alarm: Alarm,
     /// Announced bodies of all channels that are not complete.
@@ -53,7 +51,6 @@ pub(super) struct Terms {
     pub(super) channel_max: u16,
     pub(super) blocked_notify: bool,
     pub(super) cancel_notify: bool,
-    pub(super) channel_quota: bool,
     pub(super) seed: u64,
     /// Tickets up to here are taken.
     pub(super) tickets: u64,
@@ -70,7 +67,6 @@ impl Line {
             channel_max: terms.channel_max,
             blocked_notify: terms.blocked_notify,
             cancel_notify: terms.cancel_notify,
-            channel_quota: terms.channel_quota,
             random: Random::new(terms.seed),
             alarm: Alarm::Off,
             unfinished_bytes: 0,

@@ -351,14 +351,10 @@ impl AmqpSession {
         let State::Opening(opening) = std::mem::replace(&mut self.state, State::Over) else {
             return;
         };
-        let channel_quota = match result {
-            Ok(Reply::Opened { channel_quota }) => channel_quota,
-            Ok(_) => false,
-            Err(refusal) => {
-                let fault = Fault::refused(&refusal, ChannelId(0), OPEN);
-                return self.fail(&fault, now, out);
-            }
-        };
+        if let Err(refusal) = result {
+            let fault = Fault::refused(&refusal, ChannelId(0), OPEN);
+            return self.fail(&fault, now, out);
+        }
         let Opening { guest, limits, vhost, blocked } = *opening;
         let mut line = Line::new(Terms {
             settings: Arc::clone(&self.settings),
@@ -369,7 +365,6 @@ impl AmqpSession {
             channel_max: limits.channel_max,
             blocked_notify: guest.client.blocked_notify,
             cancel_notify: guest.client.cancel_notify,
-            channel_quota,
             seed: self.facts.seed,
             tickets: CHANNEL_TICKETS,
         });

@@ -17,6 +17,7 @@ use super::name::{REPLY_TO, name};
 use super::properties::{AMQP, Rewrite};
 use super::reply::{Fault, Ids, PUBLISH};
 use super::whole::Whole;
+use crate::broker::access::check_sender;
 use crate::broker::{Announce, Command, Message, Name, Parts, Publish, Span, Time};
 use crate::sessions::Outbox;
 
@@ -290,17 +291,8 @@ impl Channel {
         if let Some(text) = found.expiration {
             checked.expiration_ms = Some(expiration(text, PUBLISH)?);
         }
-        if let Some(user) = found.user_id
-            && user != line.user.as_bytes()
-            && !line.impersonator
-        {
-            let text = format!(
-                "user_id property set to '{}' but authenticated user was '{}'",
-                String::from_utf8_lossy(user),
-                line.user
-            );
-            return Err(Fault::precondition(text, PUBLISH));
-        }
+        check_sender(&line.user, line.impersonator, found.user_id)
+            .map_err(|refusal| Fault::precondition(refusal.to_string(), PUBLISH))?;
         if found.reply_to == Some(REPLY_TO.as_bytes()) {
             checked.rewrite.reply_to = Some(self.answers_address()?);
         }

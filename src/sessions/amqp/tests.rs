@@ -49,8 +49,9 @@ impl Talk {
                 Method::ConnectionOpen { vhost: ShortString::from_static("/") },
             ],
         );
-        talk.reply(0, OPEN_TICKET, Reply::Opened { channel_quota: false });
-        talk.say(1, &[Method::ChannelOpen]);
+        talk.reply(0, OPEN_TICKET, Reply::Opened);
+        let ticket = tickets(&talk.say(1, &[Method::ChannelOpen]))[0];
+        talk.reply(1, ticket, Reply::Done);
         talk
     }
 
@@ -253,12 +254,14 @@ fn channel_reopened_without_waiting_is_a_new_one() {
     };
     talk.say(1, &[Method::ConfirmSelect { nowait: true }]);
     talk.bytes(&publish_wire("", "q", b"1"));
-    let ticket = tickets(&talk.say(1, &[close, Method::ChannelOpen]))[0];
+    let asked = tickets(&talk.say(1, &[close, Method::ChannelOpen]));
+    let [closed, opened] = asked[..] else { panic!("{asked:?}") };
     talk.say(1, &[Method::ConfirmSelect { nowait: true }]);
     talk.bytes(&publish_wire("", "q", b"2"));
     let confirmed = || Event::Confirmed { channel: ChannelId(1), tag: 1, taken: true };
     assert!(talk.events([confirmed()]).wire.is_empty(), "of the channel that was closed");
-    let out = talk.events([answer(1, ticket, Reply::Done), confirmed()]);
+    let answers = [closed, opened].map(|ticket| answer(1, ticket, Reply::Done));
+    let out = talk.events(answers.into_iter().chain([confirmed()]));
     assert_eq!(said(&out), ["channel.close-ok", "channel.open-ok", "basic.ack"]);
 }
 

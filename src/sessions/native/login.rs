@@ -22,10 +22,13 @@ impl fmt::Debug for Token {
 }
 
 /// The server's first frame.
-pub(super) fn hello(settings: &Settings, out: &mut BytesMut) {
+pub(super) fn hello(settings: &Settings, facts: &Facts, out: &mut BytesMut) {
     let mut mechanisms = vec![wire::Login::PASSWORD];
     if settings.token.is_some() {
         mechanisms.push(wire::Login::TOKEN);
+    }
+    if facts.certificate_user.is_some() {
+        mechanisms.push(wire::Login::CERTIFICATE);
     }
     let hello = Hello {
         product: "Pillarbox",
@@ -57,10 +60,15 @@ pub(super) enum Next {
 }
 
 impl Login {
-    pub(super) fn read(id: u32, login: &wire::Login<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(id: u32, login: &wire::Login<'_>, facts: &Facts) -> Result<Self, Fault> {
+        let mut user = Name::from(login.user);
         let mechanism = match login.mechanism {
             wire::Login::PASSWORD => wire::Login::PASSWORD,
             wire::Login::TOKEN => wire::Login::TOKEN,
+            wire::Login::CERTIFICATE => {
+                user = certified(&user, facts)?;
+                wire::Login::CERTIFICATE
+            }
             other => {
                 let text = format!("unknown login mechanism '{other}'");
                 return Err(Fault::new(Code::LoginFailed, text));
@@ -68,7 +76,7 @@ impl Login {
         };
         Ok(Self {
             id,
-            user: login.user.into(),
+            user,
             vhost: login.vhost.into(),
             mechanism,
             proof: login.proof.to_vec(),
@@ -95,6 +103,9 @@ impl Login {
             let right = settings.token.as_ref().is_some_and(|it| it.0.ct_eq(&proof).into());
             return Next::Decided(right && self.credential.is_some());
         }
+        if self.mechanism == wire::Login::CERTIFICATE {
+            return Next::Decided(self.credential.is_some());
+        }
         Next::Verify(Verify {
             user: self.user.to_string(),
             password: proof,
@@ -111,6 +122,9 @@ impl Login {
                 }
                 false => Ok(()),
             },
+            _ if self.mechanism == wire::Login::CERTIFICATE => {
+                fault(format!("no user '{}', whom the certificate names", self.user))
+            }
             _ => fault(format!("wrong password for user '{}', or no such user", self.user)),
         }
     }
@@ -132,11 +146,20 @@ impl Login {
     }
 
     pub(super) fn is_impersonator(&self) -> bool {
-        let tags = self.credential.as_ref().map(|it| &it.tags[..]).unwrap_or_default();
-        tags.iter().any(|tag| tag == "impersonator")
+        self.credential.as_ref().is_some_and(|it| it.may_impersonate())
     }
 
     pub(super) fn silence_max_ms(&self) -> Option<u64> {
         (self.silence_max_s > 0).then(|| u64::from(self.silence_max_s) * 1000)
+    }
+}
+
+/// Whom the client's certificate names; nobody else is let in by it.
+fn certified(user: &Name, facts: &Facts) -> Result<Name, Fault> {
+    let refused = |text: &str| Err(Fault::new(Code::LoginFailed, text.to_owned()));
+    match &facts.certificate_user {
+        None => refused("no certificate names a user"),
+        Some(named) if user.is_empty() || **user == **named => Ok(named.as_str().into()),
+        Some(_) => refused("the certificate names another user"),
     }
 }

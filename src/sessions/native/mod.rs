@@ -99,7 +99,7 @@ impl NativeSession {
                     {
                         let _ = input.split_to(PREFACE_SIZE);
                         encode_answer(VERSION, &mut out.wire);
-                        login::hello(&self.settings, &mut out.wire);
+                        login::hello(&self.settings, &self.facts, &mut out.wire);
                         self.state = State::Greeted;
                     }
                     _ => {
@@ -116,7 +116,7 @@ impl NativeSession {
                     let size = frame.wire_len();
                     let request = Request::decode(&frame)?;
                     let login = match request {
-                        Request::Login(login) => Login::read(frame.id, &login)?,
+                        Request::Login(login) => Login::read(frame.id, &login, &self.facts)?,
                         Request::Ping => {
                             write_empty(Kind::Pong, frame.id, &mut out.wire);
                             let _ = input.split_to(size);

@@ -12,6 +12,7 @@ use pillarbox_native::{
 use super::open::Open;
 use super::refusal::code;
 use super::{Fault, MAIN, SILENT, offset};
+use crate::broker::access::check_sender;
 use crate::broker::{Command, Message, Missed, NEUTRAL, Name, Parts, PublishBatch, Span, Time};
 use crate::sessions::Outbox;
 
@@ -141,11 +142,8 @@ impl Open {
             let text = format!("{size} bytes are more than a message may have");
             return Err((Code::TooLarge, text));
         }
-        if found.user_id.is_some_and(|it| it != self.pushes.user.as_bytes())
-            && !self.pushes.impersonator
-        {
-            return Err(invalid("the property user_id names another user"));
-        }
+        check_sender(&self.pushes.user, self.pushes.impersonator, found.user_id)
+            .map_err(|refusal| (Code::Invalid, refusal.to_string()))?;
         let expiration_ms =
             match found.expiration {
                 None => None,

@@ -101,11 +101,11 @@ impl Open {
         tickets: u64,
         settings: Arc<Settings>,
     ) -> Self {
-        let tags = login.credential.map(|it| it.tags).unwrap_or_default();
+        let impersonator = login.credential.is_some_and(|it| it.may_impersonate());
         Self {
             encoder,
             user: login.user,
-            impersonator: tags.iter().any(|tag| tag == "impersonator"),
+            impersonator,
             client_id: login.client_id,
             session,
             random,

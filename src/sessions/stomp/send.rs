@@ -12,9 +12,10 @@ use super::headers::{deliver_at, expire, is_persistent, properties};
 use super::open::{Flow, Open, Then};
 use super::subscription::{AckMode, Subscription};
 use super::transaction::Action;
+use crate::broker::access::check_sender;
 use crate::broker::{
-    ChannelId, Command, Consume, DeclareMailbox, Message, NEUTRAL, Name, Properties, Publish,
-    Request, Source, Table, Time,
+    ChannelId, Command, Consume, DeclareMailbox, Message, NEUTRAL, Name, Publish, Request, Source,
+    Table, Time,
 };
 use crate::sessions::Outbox;
 
@@ -46,7 +47,8 @@ impl Open {
         let mut properties = properties(headers)?;
         let deliver_at = deliver_at(headers, now)?;
         expire(headers, now, &mut properties)?;
-        self.check_user(&properties)?;
+        check_sender(&self.user, self.impersonator, properties.user_id.as_deref())
+            .map_err(|refusal| Fault::refused(&refusal))?;
         let transaction = self.transactions.of(headers)?;
         let mut steps = VecDeque::new();
         if address.declares {
@@ -122,20 +124,6 @@ impl Open {
         let address = Address { exchange, key, declares };
         self.last_address = Some((text.to_owned(), address.clone()));
         Ok(address)
-    }
-
-    /// AMQP's rule for user-id: nobody sends in another's name.
-    fn check_user(&self, properties: &Properties) -> Result<(), Fault> {
-        match &properties.user_id {
-            Some(claimed) if *claimed != self.user.as_bytes() && !self.impersonator => {
-                let claimed = String::from_utf8_lossy(claimed);
-                Err(Fault::precondition(format_args!(
-                    "user_id property set to '{claimed}' but authenticated user was '{}'",
-                    self.user
-                )))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Declares the queue of a `/queue` destination at its first use in this session.

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{Answer, Answered, Question};
+use crate::broker::access::check_sender;
 use crate::broker::inspect::{Inspect, Inspection, MailboxView, SLICE_MAX};
 use crate::broker::{
     Delivery, Message, NEUTRAL, Name, Outcome, Reply, Request, Run, Settle, Source,
@@ -145,13 +146,8 @@ impl Question<'_> {
         let key = fields.needed("routing_key")?;
         crate::management::definitions::name(key)?;
         let properties = properties_of(&fields)?;
-        let impostor =
-            properties.user_id.as_ref().is_some_and(|it| it != self.guest.user.as_bytes());
-        if impostor && !self.guest.credential.tags.iter().any(|tag| tag == "impersonator") {
-            let user = &self.guest.user;
-            let text = format!("user_id property is not that of the authenticated user '{user}'");
-            return Err(Fault::bad_request(text));
-        }
+        let impersonator = self.guest.credential.may_impersonate();
+        check_sender(&self.guest.user, impersonator, properties.user_id.as_deref())?;
         let exchange = self.exchange_name("name")?;
         let message = Message::build(&Source {
             exchange: &exchange,

@@ -183,6 +183,15 @@ async fn native_protocol_is_spoken_over_tls() {
         client.push("jobs", vec![7; 1 << 20]).await.unwrap();
         client.purge("jobs").await.unwrap();
     }
+    // The certificate alone will do, for whom it names.
+    let tls = client::Tls::new(house.authority.pem().as_bytes(), Some(own)).unwrap();
+    let certified = client::Connect { proof: client::Proof::Certificate, ..connect(tls) };
+    let client = Client::connect(&certified).await.unwrap();
+    client.push("jobs", "x").await.unwrap();
+    let none = client::Tls::new(house.authority.pem().as_bytes(), None).unwrap();
+    let uncertified = client::Connect { proof: client::Proof::Certificate, ..connect(none) };
+    let error = Client::connect(&uncertified).await.err().unwrap();
+    assert!(matches!(error, client::Error::Login(_)), "{error}");
     let theirs = client::Tls::new(Authority::new("theirs").pem().as_bytes(), None).unwrap();
     let error = Client::connect(&connect(theirs)).await.err().unwrap().to_string();
     let start = format!("TLS with localhost:{port}: invalid peer certificate: ");
