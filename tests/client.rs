@@ -280,3 +280,45 @@ async fn keys_have_their_newest_value() {
     // Without a key it is refused.
     assert!(client.push("users", "nobody").await.is_err());
 }
+
+#[tokio::test]
+async fn group_shares_a_stream_and_is_seen_moved_and_forgotten() {
+    let (_server, client) = broker().await;
+    let log = Mailbox::durable("log").argument("x-queue-type", Value::text("stream"));
+    client.declare(&log).await.unwrap();
+    let messages: Vec<NewMessage> = (0..100).map(|n: u32| n.to_string().into()).collect();
+    client.push_batch("log", &messages).await.unwrap();
+    client.seek("log", "billing", Value::text("first")).await.unwrap();
+    let member = Subscribe { credit: 10, ..Subscribe::default() }
+        .argument("x-group", Value::text("billing"));
+    let mut one = client.subscribe("log", &member).await.unwrap();
+    let mut two = client.subscribe("log", &member).await.unwrap();
+    let mut seen = Vec::new();
+    for messages in [&mut one, &mut two] {
+        let batch = messages.next_batch().await.unwrap();
+        seen.push(batch[0].body().to_vec());
+        client.settle(batch.iter().take(1), Outcome::Accepted).await.unwrap();
+    }
+    assert_ne!(seen[0], seen[1]);
+    let rows = client.cursors("log").await.unwrap();
+    let number = |name: &str| rows[0].get(name).and_then(Value::as_i64);
+    assert_eq!(rows[0].get("name").and_then(Value::as_str), Some("billing"));
+    assert_eq!((number("lag"), number("members")), (Some(98), Some(2)));
+    let refused = client.delete_cursor("log", "billing").await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::Precondition));
+    one.end().await.unwrap();
+    two.end().await.unwrap();
+    client.seek("log", "billing", Value::I64(97)).await.unwrap();
+    let rest = member.argument("x-stream-until", Value::text("last"));
+    let mut rest = client.subscribe("log", &rest).await.unwrap();
+    let mut bodies = Vec::new();
+    while let Some(delivery) = rest.next().await.unwrap() {
+        bodies.push(delivery.body().to_vec());
+    }
+    assert_eq!(bodies, [b"97", b"98", b"99"]);
+    rest.end().await.unwrap();
+    client.delete_cursor("log", "billing").await.unwrap();
+    assert!(client.cursors("log").await.unwrap().is_empty());
+    let missing = client.delete_cursor("log", "billing").await.unwrap_err();
+    assert_eq!(missing.code(), Some(Code::NotFound));
+}

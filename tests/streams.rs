@@ -97,6 +97,33 @@ fn cursor_survives_a_kill() {
 }
 
 #[test]
+fn group_knows_after_a_kill_what_is_done_and_what_is_not() {
+    let directory = Memory::default();
+    let mut house = House::open(&directory);
+    house.declare("s", &[]);
+    for n in 0..5_000 {
+        house.publish("s", n, 300);
+    }
+    house.commit();
+    house.home();
+    let arguments =
+        [("x-stream-offset", Value::text("first")), ("x-group", Value::text("billing"))];
+    // A hundred are handed out at a time; of the last hundred 80 are settled.
+    assert_eq!(house.read_some("s", "", &arguments, 2_080).len(), 2_080);
+    house.now = house.now.plus_ms(1_001);
+    house.tick();
+    house.commit();
+    house = house.kill(&directory);
+    let read = house.read_some("s", "", &arguments, usize::MAX);
+    assert!(read.iter().map(|(n, _)| *n).eq(2_080..5_000), "{:?}", read.first());
+    house = house.restart(&directory);
+    assert_eq!(house.read_some("s", "", &arguments, 1), []);
+    house.publish("s", 5_000, 10);
+    house.commit();
+    assert_eq!(house.read_some("s", "", &arguments, 1), [(5_000, 5_000)]);
+}
+
+#[test]
 fn keys_and_their_values_survive_a_kill_and_space_comes_back() {
     let directory = Memory::default();
     let mut house = House::open(&directory);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::command::{ConnectionId, DeclareMailbox, Open, Seq};
+use super::command::{ConnectionId, DeclareMailbox, Open};
 use super::definition::{
     Credential, Definition, DefinitionKey, DefinitionKind, ParameterDefinition,
     PermissionDefinition, UserDefinition, VhostDefinition,
@@ -173,8 +173,7 @@ impl Broker {
             Definition::Cursor(it) => {
                 let mailbox = self.find_mut(&it.vhost, &it.mailbox)?;
                 if let Some(stream) = &mut mailbox.stream {
-                    let next = Seq(it.offset.saturating_add(1));
-                    stream.restore_cursor(it.name.clone(), next, now);
+                    stream.restore_cursor(it, now);
                 }
             }
             Definition::Exchange(it) => {

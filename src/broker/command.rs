@@ -10,7 +10,7 @@ use super::message::Message;
 use super::name::{Name, Time};
 use super::quota::{Holder, Quota};
 use super::selection::Selection;
-use super::value::Table;
+use super::value::{Table, Value};
 
 /// One client connection, numbered by the server, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -200,6 +200,13 @@ pub enum Request {
     },
     /// Another time for a message that waits for its own, or none at all. `Reply::Done`.
     Retime(Retime),
+    /// Another place for a cursor or a group of a stream; a group that is not there comes into being. `Reply::Done`.
+    SeekCursor(SeekCursor),
+    /// A cursor or a group of a stream that nobody reads with. `Reply::Done`.
+    DeleteCursor {
+        mailbox: Name,
+        cursor: Name,
+    },
     /// All unsettled deliveries of the channel return to their places.
     Recover,
     /// Publishes and settlements that become durable together.
@@ -312,6 +319,14 @@ pub struct Retime {
     pub seq: Seq,
     /// Its new time, of which the past means at once; `None` takes the message away.
     pub to: Option<Time>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SeekCursor {
+    pub mailbox: Name,
+    pub cursor: Name,
+    /// As `x-stream-offset` says it.
+    pub start: Value,
 }
 
 /// What the store found for a fetch, in order of position.

@@ -13,6 +13,7 @@ use super::mailbox::Asker;
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
 use super::selection::{Search, Selection};
+use super::stream::dead_letter_exchange;
 use super::topology::check_reach;
 use super::{Broker, Settings, carry};
 
@@ -23,10 +24,14 @@ impl Broker {
         channel: ChannelId,
         consume: Consume,
         now: Time,
+        out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let (user, vhost) = self.whose(from)?;
         let shares_credit = self.channel_mut(from, channel).limit > 0;
         self.access.check(&user, &vhost, Action::Read, Kind::Mailbox, &consume.mailbox)?;
+        if let Some(exchange) = dead_letter_exchange(&consume) {
+            self.access.check(&user, &vhost, Action::Write, Kind::Exchange, &exchange)?;
+        }
         let name = consume.mailbox.clone();
         let mailbox = self.find_mut(&vhost, &name)?;
         check_reach(mailbox, from)?;
@@ -41,7 +46,7 @@ impl Broker {
             if consume.bounded {
                 check_bounds(&consume, shares_credit, &vhost)?;
             }
-            mailbox.add_reader(from, channel, &consume, now)?;
+            mailbox.add_reader(from, channel, &consume, now, out)?;
         }
         let (mut search, mut keeps) = (None, None);
         match consume.selection {
@@ -365,9 +370,7 @@ impl Broker {
         for id in touched {
             let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
-            if let Some(stream) = &mut mailbox.stream {
-                stream.release(from, channels);
-            }
+            mailbox.release_read(from, channels, outcome, &mut turn);
             let mut held: Vec<(Seq, ChannelId)> = mailbox
                 .leases
                 .values()

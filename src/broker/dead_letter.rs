@@ -44,9 +44,31 @@ pub(super) struct Burial {
     pub(super) waits: Option<(MailboxId, Seq)>,
 }
 
+/// Where dead letters go.
+#[derive(Clone, Debug)]
+pub(super) struct Grave {
+    pub(super) exchange: Name,
+    /// In place of the keys that they came with.
+    pub(super) key: Option<Name>,
+}
+
+impl Grave {
+    pub(super) fn of(mailbox: &Mailbox) -> Self {
+        let limits = &mailbox.limits;
+        let exchange = limits.dead_letter_exchange.clone().unwrap_or_else(|| "".into());
+        Self { exchange, key: limits.dead_letter_key.clone() }
+    }
+}
+
 impl Burial {
-    pub(super) fn dead(mailbox: &Mailbox, message: &Message, reason: Reason, now: Time) -> Self {
-        let exchange = mailbox.limits.dead_letter_exchange.clone().unwrap_or_else(|| "".into());
+    pub(super) fn dead(
+        mailbox: &Mailbox,
+        grave: &Grave,
+        message: &Message,
+        reason: Reason,
+        now: Time,
+    ) -> Self {
+        let exchange = grave.exchange.clone();
         let mut properties = message.properties().clone();
         let keys = keys_of(message, &properties);
         record_death(
@@ -59,7 +81,7 @@ impl Burial {
                 keys: &keys,
             },
         );
-        let keys = match &mailbox.limits.dead_letter_key {
+        let keys = match &grave.key {
             Some(key) => {
                 if let Some(headers) = &mut properties.headers {
                     headers.remove("CC");

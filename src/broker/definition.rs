@@ -178,6 +178,35 @@ pub struct CursorDefinition {
     pub name: Name,
     /// Of the first message that is not done with.
     pub offset: u64,
+    /// Messages that came before are passed over.
+    #[serde(default)]
+    pub since_ms: u64,
+    /// What a group knows beyond the offset.
+    #[serde(default)]
+    pub group: Option<GroupDefinition>,
+}
+
+/// Consumers share a cursor, and settle each message for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupDefinition {
+    /// Done behind the cursor's offset: first offsets and counts, ascending.
+    pub done: Vec<(u64, u64)>,
+    /// Nothing from this offset on was handed out.
+    pub seen: u64,
+    /// What was given back.
+    pub tried: Vec<TriedDefinition>,
+}
+
+/// A message that was handed out by a group and is not done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriedDefinition {
+    pub offset: u64,
+    pub deliveries: u32,
+    /// Those of them that failed.
+    pub attempts: u32,
+    /// Not before; 0 for now.
+    #[serde(default)]
+    pub due_ms: u64,
 }
 
 impl Definition {

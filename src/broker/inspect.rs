@@ -21,7 +21,7 @@ use super::message::Message;
 use super::name::{Name, Time};
 use super::quota::Limited;
 use super::refusal::{Action, Kind, Refusal};
-pub use super::stream::KeyView;
+pub use super::stream::{CursorView, KeyView};
 use super::value::Table;
 use super::{Broker, Counts, SERVER};
 
@@ -42,6 +42,8 @@ pub enum Inspect {
     AllConsumers { vhost: Name, after: Option<Name>, count: usize },
     /// Keys of a key-value mailbox that have a value, in order, after a key, at most so many.
     Keys { vhost: Name, mailbox: Name, after: Option<Bytes>, count: usize },
+    /// Cursors and groups of a stream in order of name, after a name, at most so many.
+    Cursors { vhost: Name, mailbox: Name, after: Option<Name>, count: usize },
     /// Connections in order of number, after a number, at most so many.
     Connections { after: Option<ConnectionId>, count: usize },
     /// Policies of a virtual host: those of users in order of name, then those of operators; after one, at most so many.
@@ -72,6 +74,7 @@ pub enum Inspection {
     Consumers(Vec<ConsumerView>),
     Messages(MessageViews),
     Keys(Vec<KeyView>),
+    Cursors(Vec<CursorView>),
     Connections(Vec<ConnectionView>),
     Policies(Vec<PolicyDefinition>),
     Delayed(Vec<DelayedView>),
@@ -208,6 +211,11 @@ impl Broker {
             Inspect::Keys { vhost, mailbox, after, count } => {
                 self.check_sight(from, Some(vhost))?;
                 Inspection::Keys(self.key_views(from, vhost, mailbox, after.as_ref(), *count)?)
+            }
+            Inspect::Cursors { vhost, mailbox, after, count } => {
+                self.check_sight(from, Some(vhost))?;
+                let found = self.cursor_views(from, vhost, mailbox, after.as_ref(), *count)?;
+                Inspection::Cursors(found)
             }
             Inspect::Connections { after, count } => {
                 self.check_sight(from, None)?;

@@ -318,7 +318,7 @@ impl Broker {
             Request::PurgeMailbox { name } => self.purge_mailbox(from, &name, now, out),
             Request::Bind(bind) => self.bind(from, bind, now, out),
             Request::Unbind(bind) => self.unbind(from, bind, now, out),
-            Request::Consume(consume) => self.consume(from, channel, consume, now),
+            Request::Consume(consume) => self.consume(from, channel, consume, now, out),
             Request::ConsumeReplies { consumer, address } => {
                 self.consume_replies(from, channel, consumer, address)
             }
@@ -335,6 +335,10 @@ impl Broker {
                 Ok(Reply::Done)
             }
             Request::Retime(retime) => self.retime(from, &retime, now, out),
+            Request::SeekCursor(seek) => self.seek_cursor(from, &seek, now, out),
+            Request::DeleteCursor { mailbox, cursor } => {
+                self.delete_cursor(from, &mailbox, &cursor, out)
+            }
             Request::Recover => {
                 self.return_leases(from, &[channel], Outcome::Released, now, out);
                 Ok(Reply::Done)

@@ -54,6 +54,8 @@ pub enum Refusal {
     NotEmpty { name: Name, vhost: Name },
     #[error("no such delayed message in queue '{name}' in vhost '{vhost}'")]
     NotDelayed { name: Name, vhost: Name },
+    #[error("no cursor '{cursor}' of queue '{name}' in vhost '{vhost}'")]
+    NoSuchCursor { cursor: Name, name: Name, vhost: Name },
     /// A delivery that the channel does not hold.
     #[error("unknown delivery")]
     UnknownDelivery,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::command::{ConnectionId, DeclareExchange, DeclareMailbox, MailboxId, Seq};
+use super::command::{ConnectionId, DeclareExchange, DeclareMailbox, MailboxId};
 use super::definition::{Definition, ExchangeDefinition, MailboxDefinition};
 use super::event::{Effect, Event, Reply, Write};
 use super::limits::{Limits, difference};
@@ -282,8 +282,7 @@ impl Broker {
         }
         if let Some(stream) = &mailbox.stream {
             for name in stream.cursor_names() {
-                let cursor = mailbox.cursor_definition(name.clone(), Seq(0));
-                let key = Definition::Cursor(cursor).key();
+                let key = mailbox.cursor_key(name.clone());
                 out.push(Effect::Write(Write::Undefine(key)));
             }
         }

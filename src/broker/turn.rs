@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::burst::Bursts;
 use super::command::{ChannelId, ConnectionId, MailboxId, Seq};
 use super::connection::Connection;
-use super::dead_letter::{Burial, Reason};
+use super::dead_letter::{Burial, Grave, Reason};
 use super::event::{Delivery, Effect, Write};
 use super::mailbox::Mailbox;
 use super::message::Message;
@@ -71,13 +71,24 @@ impl Turn<'_> {
         reason: Reason,
         waits: Option<Seq>,
     ) {
+        let burial = self.bury_at(mailbox, message, reason, &Grave::of(mailbox));
+        burial.waits = waits.map(|seq| (mailbox.id, seq));
+    }
+
+    /// The same, at another place than the mailbox says.
+    pub(super) fn bury_at(
+        &mut self,
+        mailbox: &Mailbox,
+        message: &Message,
+        reason: Reason,
+        grave: &Grave,
+    ) -> &mut Burial {
         *match reason {
             Reason::Rejected => &mut self.deaths.rejected,
             Reason::Expired => &mut self.deaths.expired,
             Reason::MaxLength => &mut self.deaths.length,
             Reason::DeliveryLimit => &mut self.deaths.delivery_limit,
         } += 1;
-        let waits = waits.map(|seq| (mailbox.id, seq));
-        self.burials.push(Burial { waits, ..Burial::dead(mailbox, message, reason, self.now) });
+        self.burials.push_mut(Burial::dead(mailbox, grave, message, reason, self.now))
     }
 }

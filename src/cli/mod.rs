@@ -4,6 +4,7 @@ mod bench;
 mod broker;
 mod browse;
 mod check;
+mod cursor;
 mod delayed;
 mod kv;
 mod limit;
@@ -75,6 +76,7 @@ enum Verb {
     Request(Box<To<topic::Request>>),
     Pipe(Box<To<pipe::PipeVerb>>),
     Kv(Box<To<kv::KvVerb>>),
+    Cursor(Box<To<cursor::CursorVerb>>),
     Exchange(Box<To<topology::ExchangeVerb>>),
     /// Let messages of an exchange come to a mailbox
     Bind(Box<To<topology::Bind>>),
@@ -112,6 +114,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Request(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Pipe(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Kv(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Cursor(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Exchange(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Bind(it) => it.broker.run(it.verb.run(true, &it.broker)),
         Verb::Unbind(it) => it.broker.run(it.verb.run(false, &it.broker)),

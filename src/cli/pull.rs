@@ -32,6 +32,7 @@ Examples:
   pillarbox pull jobs --follow --will log='a worker was lost'
   pillarbox pull log --from first --all  (read a stream)
   pillarbox pull log --from 1h --follow
+  pillarbox pull log --group billing --follow
 
 A message is settled after it was printed, so one that could not be printed stays in the mailbox.
 Without a message the exit code is 4.")]
@@ -62,6 +63,9 @@ pub(super) struct Pull {
     /// Read a stream from where the reader of this name came to; --from says where a new one starts
     #[arg(long, value_name = "NAME")]
     cursor: Option<String>,
+    /// Read a stream together with others of this group, each message going to one of them
+    #[arg(long, value_name = "NAME", conflicts_with = "cursor")]
+    group: Option<String>,
     /// Read a stream no further than this offset
     #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
     until: Option<i64>,
@@ -155,7 +159,7 @@ impl Pull {
         }
         let outcome = if self.follow {
             self.follow(&client, broker).await
-        } else if self.from.is_some() || self.cursor.is_some() || self.until.is_some() {
+        } else if self.reads_stream() {
             self.read(&client, broker).await
         } else {
             self.take(&client, broker).await
@@ -203,6 +207,11 @@ impl Pull {
         }
     }
 
+    fn reads_stream(&self) -> bool {
+        let place = self.cursor.as_ref().or(self.group.as_ref());
+        self.from.is_some() || self.until.is_some() || place.is_some()
+    }
+
     /// What is asked of a stream.
     fn subscribe(&self, credit: u32) -> Subscribe {
         let mut subscribe = Subscribe { credit, settled: self.no_ack, ..Subscribe::default() };
@@ -211,6 +220,9 @@ impl Pull {
         }
         if let Some(cursor) = &self.cursor {
             subscribe = subscribe.argument("x-stream-cursor", Value::text(cursor));
+        }
+        if let Some(group) = &self.group {
+            subscribe = subscribe.argument("x-group", Value::text(group));
         }
         match self.until {
             Some(until) => subscribe.argument("x-stream-until", Value::I64(until)),
@@ -231,7 +243,7 @@ impl Pull {
             if batch.is_empty() {
                 break;
             }
-            // More than asked for goes back unread, as far as a cursor is concerned.
+            // More than asked for goes back unread, as far as a cursor or a group is concerned.
             batch.truncate(left.min(batch.len() as u64) as usize);
             left -= batch.len() as u64;
             self.printing.print(&batch, &self.mailbox, broker.json)?;

@@ -31,6 +31,8 @@ pub enum List {
     Limits,
     /// Those of a key-value mailbox that have a value.
     Keys,
+    /// Cursors and groups of one stream.
+    Cursors,
 }
 
 /// What administrators define.
@@ -43,6 +45,8 @@ pub enum Defined {
     OperatorPolicy,
     /// Of a user or a virtual host.
     Limit,
+    /// A cursor or a group of a stream; for whoever may read it.
+    Cursor,
 }
 
 impl List {
@@ -61,6 +65,7 @@ impl List {
             Self::Messages => wire::List::MESSAGES,
             Self::Limits => wire::List::LIMITS,
             Self::Keys => wire::List::KEYS,
+            Self::Cursors => wire::List::CURSORS,
         }
     }
 }
@@ -74,6 +79,7 @@ impl Defined {
             Self::Policy => wire::Define::POLICY,
             Self::OperatorPolicy => wire::Define::OPERATOR_POLICY,
             Self::Limit => wire::Define::LIMIT,
+            Self::Cursor => wire::Define::CURSOR,
         }
     }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 mod connect;
+mod cursor;
 mod declare;
 mod error;
 mod kv;

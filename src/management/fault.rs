@@ -78,6 +78,7 @@ impl From<Refusal> for Fault {
             | Refusal::UnknownDelivery
             | Refusal::OneReaderOnly { .. }
             | Refusal::NotDelayed { .. }
+            | Refusal::NoSuchCursor { .. }
             | Refusal::DeliveryTimeout { .. }
             | Refusal::Precondition(_)
             | Refusal::NotImplemented(_)

@@ -92,6 +92,12 @@ impl House {
         self.perform(effects);
     }
 
+    pub(crate) fn tick(&mut self) {
+        let mut effects = Vec::new();
+        self.broker.tick(self.now, &mut effects);
+        self.perform(effects);
+    }
+
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {

@@ -426,6 +426,8 @@ impl List<'_> {
     pub const LIMITS: u8 = 12;
     /// Of the key-value mailbox that is named.
     pub const KEYS: u8 = 10;
+    /// Cursors and groups of the stream that is named.
+    pub const CURSORS: u8 = 13;
 
     pub fn encode(&self, id: u32, out: &mut BytesMut) {
         write_frame(Kind::List, 0, id, out, |out| {
@@ -461,7 +463,7 @@ impl Retime<'_> {
     }
 }
 
-/// Something an administrator creates or changes.
+/// Something an administrator creates or changes, if nothing else is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Define<'a> {
     pub what: u8,
@@ -475,6 +477,8 @@ impl Define<'_> {
     pub const POLICY: u8 = 9;
     pub const OPERATOR_POLICY: u8 = 10;
     pub const LIMIT: u8 = 12;
+    /// A place for a cursor or a group; for whoever may read its stream.
+    pub const CURSOR: u8 = 13;
 
     pub fn encode(&self, id: u32, out: &mut BytesMut) {
         write_frame(Kind::Define, 0, id, out, |out| {

@@ -4,10 +4,14 @@
 //! kind has none of a queue's lanes and leases: acknowledgements only give credit back.
 
 mod cursors;
+mod feed;
 mod filter;
+mod group;
 mod keys;
 mod log;
+mod member;
 mod readers;
+mod seek;
 mod start;
 
 use std::sync::Arc;
@@ -15,23 +19,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::command::{ChannelId, ConnectionId, Consume, ConsumerId, Fetched, Outcome, Run, Seq};
-use super::connection::Connection;
-use super::definition::{CursorDefinition, Definition};
-use super::event::{Delivery, Effect, Event, Fetch, RecoveredMailbox, Rest, Write};
+use super::definition::{CursorDefinition, Definition, DefinitionKey};
+use super::event::{Effect, Fetch, RecoveredMailbox, Rest, Write};
 use super::lane::Entry;
 use super::limits::{Limits, MailboxKind};
-use super::mailbox::{Counts, Mailbox};
+use super::mailbox::Mailbox;
 use super::message::Message;
 use super::name::{Name, Time};
 use super::refusal::{Kind, Refusal};
 use super::turn::Turn;
 
-use cursors::{Cursors, is_chosen};
+use cursors::{Cursors, Moved, is_chosen};
 use filter::Filter;
 pub use keys::KeyView;
 use keys::{Keys, key_of};
-use log::{Found, Log, Ranges, SEGMENT_BYTES, SEGMENT_MESSAGES};
-use readers::{Moved, NewReader, Readers, State};
+use log::{Log, Ranges, SEGMENT_BYTES, SEGMENT_MESSAGES};
+pub(super) use member::dead_letter_exchange;
+use readers::{Ended, NewReader, Readers};
+pub use seek::CursorView;
 use start::Start;
 
 /// Bytes of a cursor's name.
@@ -129,13 +134,6 @@ impl Stream {
         self.log.in_memory()
     }
 
-    /// Channels give up what they hold; those of them that were cancelled go.
-    pub(super) fn release(&mut self, connection: ConnectionId, channels: &[ChannelId]) {
-        self.readers.release(|reader| {
-            reader.connection == connection && channels.binary_search(&reader.channel).is_ok()
-        });
-    }
-
     /// What each reader holds.
     pub(super) fn held(&self) -> impl Iterator<Item = (ConnectionId, ChannelId, u32)> {
         self.readers.iter().map(|it| (it.connection, it.channel, it.unsettled()))
@@ -145,8 +143,10 @@ impl Stream {
         self.cursors.names()
     }
 
-    pub(super) fn restore_cursor(&mut self, name: Name, next: Seq, now: Time) {
-        self.cursors.restore(name, next, now);
+    pub(super) fn restore_cursor(&mut self, it: &CursorDefinition, now: Time) {
+        let (name, group) = (it.name.clone(), it.group.clone());
+        let (next, since) = (Seq(it.offset.saturating_add(1)), Time(it.since_ms));
+        self.cursors.restore(Moved { name, next, since, group }, now);
     }
 
     pub(super) fn forget_cursor(&mut self, name: &Name) -> bool {
@@ -170,6 +170,7 @@ impl Mailbox {
         channel: ChannelId,
         consume: &Consume,
         now: Time,
+        out: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         let invalid = |argument: &str, reason: &str| Refusal::InvalidArgument {
@@ -192,6 +193,7 @@ impl Mailbox {
             }
             None => None,
         };
+        let group = member::group_of(consume).map_err(|(name, reason)| invalid(name, reason))?;
         let filter =
             Filter::of(&consume.arguments).map_err(|(name, reason)| invalid(name, reason))?;
         let until = match consume.arguments.get("x-stream-until") {
@@ -230,14 +232,25 @@ impl Mailbox {
                 _ => return Err(invalid(argument, "not a boolean")),
             },
         };
-        let cursor = tracks.then(|| named.unwrap_or_else(|| consume.tag.clone()));
+        let (member, cursor) = match group {
+            Some((name, member)) => (Some(Arc::new(member)), Some(name)),
+            None => (None, tracks.then(|| named.unwrap_or_else(|| consume.tag.clone()))),
+        };
         let known = cursor.as_ref().and_then(|name| stream.cursors.next(name));
         let newest = key.is_some() && known.is_none() && start.is_none();
-        let (next, since) = match known {
-            Some(next) => (next, Time::ZERO),
-            None => start.unwrap_or(Start::Next).find(&stream.log),
-        };
-        stream.readers.add(NewReader {
+        let (next, since) = known.unwrap_or_else(|| start.unwrap_or(Start::Next).find(&stream.log));
+        let shared = cursor.as_ref().filter(|name| stream.cursors.group(name).is_some());
+        if let (Some(name), None) = (shared, &member) {
+            let queue = format!("queue '{}' in vhost '{}'", self.name, self.vhost);
+            let text = format!("'{name}' is a group of {queue}: it is read with x-group");
+            return Err(Refusal::Precondition(text));
+        }
+        let joined = cursor.clone().filter(|_| member.is_some());
+        if let Some(name) = &joined {
+            self.share_cursor(name, (next, since), now, out)?;
+        }
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let place = stream.readers.add(NewReader {
             connection,
             channel,
             consumer: consume.consumer,
@@ -251,7 +264,11 @@ impl Mailbox {
             key,
             newest,
             cursor,
+            member,
         });
+        if let Some(group) = joined.and_then(|name| stream.cursors.group_mut(&name)) {
+            group.members.push(place);
+        }
         Ok(())
     }
 
@@ -263,13 +280,18 @@ impl Mailbox {
         turn: &mut Turn<'_>,
     ) {
         let Some(stream) = &mut self.stream else { return };
-        let came = stream.readers.cancel((connection, consumer));
-        if let Some((Some(name), committed)) = came {
-            self.move_cursor(&name, committed, turn);
-            let moved = self.stream.as_mut().and_then(|it| it.cursors.take(&name));
-            if let Some((name, next)) = moved {
-                turn.write(self.cursor_write(name, next));
+        match stream.readers.cancel((connection, consumer)) {
+            Some((Some(name), Ok(committed))) => {
+                self.move_cursor(&name, committed, turn);
+                self.write_cursor(&name, turn);
             }
+            Some((Some(name), Err(place))) => {
+                if let Some(group) = stream.cursors.group_mut(&name) {
+                    group.members.retain(|it| *it != place);
+                }
+                self.write_cursor(&name, turn);
+            }
+            _ => {}
         }
         if let Some(stream) = &mut self.stream
             && stream.readers.len() == 0
@@ -281,30 +303,42 @@ impl Mailbox {
     fn move_cursor(&mut self, name: &Name, next: Seq, turn: &mut Turn<'_>) {
         let Some(stream) = &mut self.stream else { return };
         if let Some(evicted) = stream.cursors.advance(name, next, turn.now) {
-            let key = Definition::Cursor(self.cursor_definition(evicted, Seq(0))).key();
-            turn.write(Write::Undefine(key));
+            turn.write(Write::Undefine(self.cursor_key(evicted)));
         }
     }
 
-    pub(super) fn cursor_definition(&self, name: Name, next: Seq) -> CursorDefinition {
-        CursorDefinition {
+    pub(super) fn cursor_key(&self, name: Name) -> DefinitionKey {
+        let (vhost, mailbox) = (self.vhost.clone(), self.name.clone());
+        let (offset, since_ms, group) = (0, 0, None);
+        let cursor = CursorDefinition { vhost, mailbox, name, offset, since_ms, group };
+        Definition::Cursor(cursor).key()
+    }
+
+    fn cursor_write(&self, moved: Moved) -> Write {
+        let Moved { name, next, since, group } = moved;
+        Write::Define(Box::new(Definition::Cursor(CursorDefinition {
             vhost: self.vhost.clone(),
             mailbox: self.name.clone(),
             name,
             offset: next.0.saturating_sub(1),
-        }
+            since_ms: since.0,
+            group,
+        })))
     }
 
-    fn cursor_write(&self, name: Name, next: Seq) -> Write {
-        Write::Define(Box::new(Definition::Cursor(self.cursor_definition(name, next))))
+    /// Where the cursor is now is written, if it is not yet.
+    fn write_cursor(&mut self, name: &Name, turn: &mut Turn<'_>) {
+        if let Some(moved) = self.stream.as_mut().and_then(|it| it.cursors.take(name)) {
+            turn.write(self.cursor_write(moved));
+        }
     }
 
     /// At an orderly stop cursors are exact.
     pub(super) fn settle_cursors(&mut self, out: &mut Vec<Effect>) {
-        while let Some((name, next)) =
+        while let Some(moved) =
             self.stream.as_mut().and_then(|it| it.cursors.take_due(Time(u64::MAX)))
         {
-            out.push(Effect::Write(self.cursor_write(name, next)));
+            out.push(Effect::Write(self.cursor_write(moved)));
         }
     }
 
@@ -317,13 +351,42 @@ impl Mailbox {
         turn: &mut Turn<'_>,
     ) -> (u32, bool) {
         let Some(stream) = &mut self.stream else { return (0, true) };
-        let (settled, moved) = stream.readers.settle(run, by, outcome);
-        if let Some(Moved { cursor, next, late }) = moved
-            && (!late || stream.cursors.next(&cursor).is_some_and(|now| now < next))
-        {
-            self.move_cursor(&cursor, next, turn);
+        let (settled, ended) = stream.readers.settle(run, by, outcome);
+        let mut unknown = run.count - settled;
+        for seq in (run.first.0..run.first.0 + u64::from(run.count)).map(Seq) {
+            if unknown == 0 {
+                break;
+            }
+            unknown -= u32::from(turn.forgives(by, self.id, seq));
         }
-        (settled, settled < run.count)
+        match ended {
+            Some(Ended::Cursor { cursor, next, late }) => {
+                let now = stream.cursors.next(&cursor);
+                if !late || now.is_some_and(|(now, _)| now < next) {
+                    self.move_cursor(&cursor, next, turn);
+                }
+            }
+            Some(shared @ Ended::Shared { .. }) => self.settle_shared(shared, outcome, turn),
+            None => {}
+        }
+        (settled, unknown > 0)
+    }
+
+    /// Channels give up what they hold; those of them that were cancelled go.
+    pub(super) fn release_read(
+        &mut self,
+        connection: ConnectionId,
+        channels: &[ChannelId],
+        outcome: Outcome,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(stream) = &mut self.stream else { return };
+        let ended = stream.readers.release(|reader| {
+            reader.connection == connection && channels.binary_search(&reader.channel).is_ok()
+        });
+        for shared in ended {
+            self.settle_shared(shared, outcome, turn);
+        }
     }
 
     /// A message comes to the log's end. It is shown once it is durable.
@@ -446,6 +509,7 @@ impl Mailbox {
             turn.awaiting.insert(self.id);
         }
         self.index_more(turn);
+        self.wake_groups(turn);
         let Some(stream) = &mut self.stream else { return };
         if !std::mem::replace(&mut self.stuck, true) {
             stream.readers.wake_stalled();
@@ -463,53 +527,8 @@ impl Mailbox {
         {
             self.vacate(seq, turn);
         }
-        while let Some((name, next)) =
-            self.stream.as_mut().and_then(|it| it.cursors.take_due(turn.now))
-        {
-            turn.write(self.cursor_write(name, next));
-        }
-    }
-
-    fn feed(&mut self, turn: &mut Turn<'_>) {
-        let Some(stream) = &mut self.stream else { return };
-        let Stream { log, readers, keys, .. } = &mut **stream;
-        let keys = keys.as_ref();
-        let alone = readers.len() == 1;
-        let mut moved = Vec::new();
-        while let Some(place) = readers.next_awake() {
-            let Some(reader) = readers.get_mut(place) else { continue };
-            let (mailbox, counts) = (self.id, &mut self.counts);
-            let mut feeding = Feeding { mailbox, log, keys, counts, turn };
-            reader.state = feeding.serve(reader);
-            if alone {
-                *turn.memory -= log.forget_blocks_before(reader.next);
-            }
-            if reader.no_ack
-                && let Some(cursor) = &reader.cursor
-            {
-                moved.push((cursor.clone(), reader.next));
-            }
-            readers.rest(place);
-        }
-        for (name, next) in moved {
-            self.move_cursor(&name, next, turn);
-        }
-    }
-
-    /// Readers that had everything that they asked for go.
-    fn dismiss(&mut self, turn: &mut Turn<'_>) {
-        while let Some((connection, channel, consumer)) =
-            self.stream.as_mut().and_then(|it| it.readers.next_done())
-        {
-            self.consumers.remove(connection, consumer);
-            self.remove_reader(connection, consumer, turn);
-            if let Some(party) = turn.connections.get_mut(&connection)
-                && let Some(party) = party.channels.get_mut(&channel)
-            {
-                party.consumers.remove(&consumer);
-            }
-            let event = Event::Finished { channel, consumer };
-            turn.out.push(Effect::Notify(connection, event));
+        while let Some(moved) = self.stream.as_mut().and_then(|it| it.cursors.take_due(turn.now)) {
+            turn.write(self.cursor_write(moved));
         }
     }
 
@@ -589,7 +608,8 @@ impl Mailbox {
         let front = stream.log.front().zip(self.limits.age_max_ms);
         let old = front.map(|(front, most)| front.until.plus_ms(most));
         let deletion = stream.keys.as_ref().and_then(Keys::next_expiry);
-        [old, stream.cursors.next_due(), deletion].into_iter().flatten().min()
+        let (due, alarm) = (stream.cursors.next_due(), stream.cursors.next_alarm());
+        [old, due, alarm, deletion].into_iter().flatten().min()
     }
 
     /// Memory ran out: only what is not durable stays in it.
@@ -602,96 +622,4 @@ impl Mailbox {
 
 fn fetch(mailbox: super::MailboxId, lane: u16, ranges: Ranges) -> Effect {
     Effect::Fetch(Fetch { mailbox, lane, ranges })
-}
-
-/// What giving messages to readers needs.
-struct Feeding<'a, 't> {
-    mailbox: super::MailboxId,
-    log: &'a mut Log,
-    keys: Option<&'a Keys>,
-    counts: &'a mut Counts,
-    turn: &'a mut Turn<'t>,
-}
-
-impl Feeding<'_, '_> {
-    /// Gives the reader what it can take. Returns why it stopped.
-    fn serve(&mut self, reader: &mut readers::Reader) -> State {
-        let scarce = *self.turn.memory > self.turn.settings.memory_max / 2;
-        let Turn { connections, settings, out, bursts, flows, .. } = &mut *self.turn;
-        let Some(party) = connections.get_mut(&reader.connection) else { return State::Full };
-        let Connection { channels, in_flight, in_flight_bytes, stalled, flow, .. } = party;
-        let outflow = &mut flows[*flow].outflow[MailboxKind::Stream.index()];
-        let Some(channel) = channels.get_mut(&reader.channel) else { return State::Full };
-        reader.next = reader.next.max(self.log.first());
-        loop {
-            if let (Some(key), Some(keys)) = (&reader.key, self.keys) {
-                if keys.unread().is_some() {
-                    return State::Tail;
-                }
-                let end = self.log.next();
-                if std::mem::take(&mut reader.newest) {
-                    reader.next = keys.newest(key).unwrap_or(end);
-                }
-                reader.next =
-                    keys.next_of(key, reader.next).unwrap_or_else(|| reader.next.max(end));
-            }
-            if reader.until.is_some_and(|until| reader.next >= until) {
-                return State::Done;
-            }
-            if !reader.has_credit() {
-                return State::Full;
-            }
-            let open = *in_flight < settings.window_deliveries
-                && *in_flight_bytes < settings.window_bytes
-                && (reader.no_ack || channel.has_credit());
-            if !open {
-                stalled.insert(self.mailbox);
-                return State::Stalled;
-            }
-            let (entry, entered) = match self.log.at(reader.next, &mut reader.entered) {
-                Found::Message(entry, entered) => (entry, entered),
-                Found::Hole(end) => {
-                    reader.next = end;
-                    continue;
-                }
-                Found::Tail => return State::Tail,
-                Found::Cold => {
-                    if let Some((lane, range)) = self.log.ask(reader.next) {
-                        out.push(fetch(self.mailbox, lane, range));
-                    }
-                    return State::Loading;
-                }
-            };
-            reader.next = Seq(entry.seq.0 + 1);
-            let wanted = entry.rest.since >= reader.since && reader.wants(&entry.message);
-            if wanted {
-                *in_flight += 1;
-                *in_flight_bytes += entry.message.size() as u64;
-                channel.unsettled += u32::from(!reader.no_ack);
-                self.counts.delivered += 1;
-                self.counts.delivered_settled += u64::from(reader.no_ack);
-                outflow.count_delivery(reader.no_ack, false);
-                channel.outflow.count_delivery(reader.no_ack, false);
-                let delivery = Delivery {
-                    channel: reader.channel,
-                    consumer: reader.consumer,
-                    mailbox: self.mailbox,
-                    seq: reader.deliver(entry.seq),
-                    message: entry.message.clone(),
-                    redelivered: false,
-                    attempts: None,
-                    acquired: 0,
-                    offset: Some(entry.seq.0 - 1),
-                    settled: reader.no_ack,
-                };
-                bursts.add(reader.connection, delivery, out);
-            }
-            if let Some(end) = entered
-                && !scarce
-                && let Some((lane, range)) = self.log.ask_ahead(end)
-            {
-                out.push(fetch(self.mailbox, lane, range));
-            }
-        }
-    }
 }

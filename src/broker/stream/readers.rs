@@ -4,7 +4,7 @@
 //!            woken                       no credit of its own
 //! Resting ─────────> Awake ──served──┬─> Resting (Full)
 //!    ^                               ├─> Resting (Stalled: its connection or channel is full)
-//!    └───────────────────────────────┼─> Resting (Tail: everything was read)
+//!    └───────────────────────────────┼─> Resting (Tail: everything was read, or its group waits)
 //!                                    ├─> Resting (Loading: on its way from the store)
 //!                                    └─> Done: it had everything that it asked for
 //! ```
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::filter::Filter;
+use super::member::Member;
 use crate::broker::command::{ChannelId, ConnectionId, ConsumerId, Outcome, Run, Seq};
 use crate::broker::message::Message;
 use crate::broker::name::{Name, Time};
@@ -56,11 +57,15 @@ pub(super) struct Reader {
     pub(super) newest: bool,
     /// The cursor that remembers how far it came.
     pub(super) cursor: Option<Name>,
+    /// It shares the cursor with others.
+    pub(super) member: Option<Arc<Member>>,
     /// The block it reads from.
     pub(super) entered: Seq,
     pub(super) state: State,
     /// It was cancelled, and stays until what it holds is settled.
     pub(super) gone: bool,
+    /// It stands in the list of those that have read everything.
+    at_tail: bool,
     place: Place,
     /// Of the next delivery.
     number: u64,
@@ -93,6 +98,11 @@ impl Held {
     fn has(&self, number: u64) -> bool {
         let at = number.checked_sub(self.first);
         at.and_then(|at| self.row.get(at as usize)).is_some_and(|seq| *seq != Seq(0))
+    }
+
+    /// Numbers and positions.
+    fn all(&self) -> impl Iterator<Item = (u64, Seq)> {
+        (self.first..).zip(self.row.iter().copied()).filter(|(_, seq)| *seq != Seq(0))
     }
 
     fn take(&mut self, number: u64) -> Option<Seq> {
@@ -133,6 +143,20 @@ impl Reader {
         self.returned.map_or(next, |returned| next.min(returned))
     }
 
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Of its next delivery.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// A delivery of it is taken back. Returns what the delivery was called by; `None` where it is settled.
+    pub(super) fn take_back(&mut self, number: u64) -> Option<Seq> {
+        self.held.take(number).map(|_| name_of(self.place, number))
+    }
+
     /// The message at this position is delivered to it. Returns what the delivery is called by.
     pub(super) fn deliver(&mut self, seq: Seq) -> Seq {
         let number = self.number;
@@ -144,7 +168,7 @@ impl Reader {
             self.held.row.push_back(seq);
             self.held.count += 1;
         }
-        Seq((u64::from(self.place) + 1) << NUMBER_BITS | number)
+        name_of(self.place, number)
     }
 }
 
@@ -169,13 +193,13 @@ pub(super) struct Readers {
     loading: BTreeSet<(Seq, Place)>,
 }
 
-/// A cursor that moves.
+/// What ends with some deliveries.
 #[derive(Debug)]
-pub(super) struct Moved {
-    pub(super) cursor: Name,
-    pub(super) next: Seq,
-    /// Its reader was cancelled before: another may have moved it since.
-    pub(super) late: bool,
+pub(super) enum Ended {
+    /// A cursor moves. `late` where its reader was cancelled before: another may have moved it since.
+    Cursor { cursor: Name, next: Seq, late: bool },
+    /// Deliveries of a group end: their numbers and positions.
+    Shared { cursor: Name, place: Place, member: Arc<Member>, deliveries: Vec<(u64, Seq)> },
 }
 
 /// What a new reader is like.
@@ -194,6 +218,7 @@ pub(super) struct NewReader {
     pub(super) key: Option<Bytes>,
     pub(super) newest: bool,
     pub(super) cursor: Option<Name>,
+    pub(super) member: Option<Arc<Member>>,
 }
 
 impl Readers {
@@ -210,7 +235,7 @@ impl Readers {
         self.iter().map(|reader| u64::from(reader.unsettled())).sum()
     }
 
-    pub(super) fn add(&mut self, new: NewReader) {
+    pub(super) fn add(&mut self, new: NewReader) -> Place {
         let key = (new.connection, new.consumer);
         let place = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -231,9 +256,11 @@ impl Readers {
             filter: new.filter,
             selector: new.selector,
             cursor: new.cursor,
+            member: new.member,
             entered: Seq(0),
             state: State::Awake,
             gone: false,
+            at_tail: false,
             place,
             number: slot.delivered,
             held: Held::default(),
@@ -241,6 +268,7 @@ impl Readers {
         }));
         self.places.insert(key, place);
         self.awake.push_back(place);
+        place
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&Reader> {
@@ -266,29 +294,37 @@ impl Readers {
         }
     }
 
-    /// It reads no more. Returns its cursor, and how far it came.
-    pub(super) fn cancel(&mut self, key: Key) -> Option<(Option<Name>, Seq)> {
+    /// It reads no more. Returns its cursor, and how far it came; of a member, its place.
+    pub(super) fn cancel(&mut self, key: Key) -> Option<(Option<Name>, Result<Seq, Place>)> {
         let place = self.places.remove(&key)?;
         let reader = self.get_mut(place)?;
         reader.gone = true;
-        let came = (reader.cursor.clone(), reader.committed());
+        let at = if reader.member.is_some() { Err(place) } else { Ok(reader.committed()) };
+        let came = (reader.cursor.clone(), at);
         if reader.unsettled() == 0 {
             self.vacate(place);
         }
         Some(came)
     }
 
-    /// They give up what they hold.
-    pub(super) fn release(&mut self, of: impl Fn(&Reader) -> bool) {
+    /// They give up what they hold. Returns what groups get back.
+    pub(super) fn release(&mut self, of: impl Fn(&Reader) -> bool) -> Vec<Ended> {
+        let mut ended = Vec::new();
         for place in 0..self.slots.len() as Place {
             let Some(reader) = self.get_mut(place).filter(|it| of(it)) else { continue };
-            reader.held = Held::default();
+            let held = std::mem::take(&mut reader.held);
+            if let (Some(member), Some(cursor)) = (&reader.member, &reader.cursor) {
+                let (member, cursor) = (member.clone(), cursor.clone());
+                let deliveries = held.all().collect();
+                ended.push(Ended::Shared { cursor, place, member, deliveries });
+            }
             if reader.gone {
                 self.vacate(place);
             } else {
                 self.wake(place);
             }
         }
+        ended
     }
 
     fn vacate(&mut self, place: Place) {
@@ -311,34 +347,57 @@ impl Readers {
         reader.is_some_and(|reader| reader.held.has(number))
     }
 
-    /// Deliveries end, whatever their fate: a stream keeps its messages. Returns how many were held, and the cursor
-    /// that moves by it.
+    /// Deliveries end, whatever their fate: a stream keeps its messages. Returns how many were held, and what ends with
+    /// them.
     pub(super) fn settle(
         &mut self,
         run: &Run,
         by: (ConnectionId, ChannelId),
         outcome: Outcome,
-    ) -> (u32, Option<Moved>) {
+    ) -> (u32, Option<Ended>) {
         let Some((place, first)) = place_of(run.first) else { return (0, None) };
         let Some(reader) = self.get_mut(place).filter(|it| it.is_of(by)) else { return (0, None) };
         let undone = matches!(outcome, Outcome::Released | Outcome::Modified { .. });
         let mut settled = 0;
+        let mut deliveries = Vec::new();
         for number in first..first.saturating_add(run.count.into()) {
             let Some(seq) = reader.held.take(number) else { continue };
             settled += 1;
-            if undone {
+            if reader.member.is_some() {
+                deliveries.push((number, seq));
+            } else if undone {
                 reader.returned = Some(reader.returned.map_or(seq, |before| before.min(seq)));
             }
         }
         let next = reader.committed();
         let late = reader.gone;
-        let moved = reader.cursor.clone().map(|cursor| Moved { cursor, next, late });
+        let ended = reader.cursor.clone().map(|cursor| match reader.member.clone() {
+            Some(member) => Ended::Shared { cursor, place, member, deliveries },
+            None => Ended::Cursor { cursor, next, late },
+        });
         if reader.gone && reader.unsettled() == 0 {
             self.vacate(place);
         } else {
             self.wake(place);
         }
-        (settled, moved)
+        (settled, ended)
+    }
+
+    /// A delivery is taken back from who holds it. Returns whose it was, and what it was called by.
+    pub(super) fn take_back(
+        &mut self,
+        place: Place,
+        number: u64,
+    ) -> Option<(ConnectionId, ChannelId, Seq)> {
+        let reader = self.get_mut(place)?;
+        let seq = reader.take_back(number)?;
+        let whose = (reader.connection, reader.channel, seq);
+        if reader.gone && reader.unsettled() == 0 {
+            self.vacate(place);
+        } else {
+            self.wake(place);
+        }
+        Some(whose)
     }
 
     pub(super) fn next_awake(&mut self) -> Option<Place> {
@@ -354,7 +413,11 @@ impl Readers {
             State::Full => {}
             State::Done => self.done.push(place),
             State::Stalled => self.stalled.push(place),
-            State::Tail => self.tail.push(place),
+            State::Tail if reader.at_tail => {}
+            State::Tail => {
+                reader.at_tail = true;
+                self.tail.push(place);
+            }
             State::Loading => drop(self.loading.insert((next, place))),
         }
     }
@@ -387,8 +450,35 @@ impl Readers {
 
     /// There are new messages.
     pub(super) fn wake_tail(&mut self) {
-        let places = std::mem::take(&mut self.tail);
-        self.wake_all(places);
+        for place in std::mem::take(&mut self.tail) {
+            if let Some(reader) = self.get_mut(place) {
+                reader.at_tail = false;
+                if reader.state == State::Tail {
+                    reader.state = State::Awake;
+                    self.awake.push_back(place);
+                }
+            }
+        }
+    }
+
+    /// There is something for members of a group that had everything.
+    pub(super) fn wake_members(&mut self, places: &[Place]) {
+        for place in places {
+            if let Some(reader) = self.get_mut(*place)
+                && reader.state == State::Tail
+            {
+                reader.state = State::Awake;
+                self.awake.push_back(*place);
+            }
+        }
+    }
+
+    /// Whether a reader moves this cursor.
+    pub(super) fn uses(&self, cursor: &Name) -> bool {
+        self.places.values().any(|place| {
+            let slot = &self.slots[usize::from(*place)];
+            slot.reader.as_ref().is_some_and(|it| it.cursor.as_ref() == Some(cursor))
+        })
     }
 
     /// Connections can take more.
@@ -411,6 +501,11 @@ impl Readers {
         let after = self.loading.range((from, 0)..).next();
         after.or_else(|| self.loading.first()).map(|(seq, _)| *seq)
     }
+}
+
+/// What a delivery is called by.
+fn name_of(place: Place, number: u64) -> Seq {
+    Seq((u64::from(place) + 1) << NUMBER_BITS | number)
 }
 
 /// Takes the number of a delivery apart.

@@ -5,6 +5,7 @@ mod browse;
 mod consuming;
 mod disk;
 mod dying;
+mod groups;
 mod house;
 mod inspecting;
 mod keys;

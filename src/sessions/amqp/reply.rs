@@ -72,6 +72,7 @@ fn code(refusal: &Refusal, channel: ChannelId) -> ReplyCode {
         Refusal::NoSuchMailbox { .. }
         | Refusal::NoSuchExchange { .. }
         | Refusal::NotDelayed { .. }
+        | Refusal::NoSuchCursor { .. }
         | Refusal::NoSuchBinding { .. } => ReplyCode::NOT_FOUND,
         Refusal::NoSuchVhost { .. } | Refusal::VhostDenied { .. } | Refusal::NotAllowed(_) => {
             ReplyCode::NOT_ALLOWED

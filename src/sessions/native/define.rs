@@ -8,15 +8,20 @@ use super::open::Open;
 use super::{MAIN, table};
 use crate::broker::{
     Credential, Definition, DefinitionKey, DefinitionKind, Holder, Name, PermissionDefinition,
-    PolicyDefinition, Quota, Request, Table, UserDefinition, Value, VhostDefinition,
+    PolicyDefinition, Quota, Request, SeekCursor, Table, UserDefinition, Value, VhostDefinition,
 };
 use crate::sessions::Outbox;
 
 impl Open {
     pub(super) fn define(&mut self, id: u32, define: &wire::Define<'_>, out: &mut Outbox) {
         let fields = Fields(table::decode(define.fields));
-        if define.what == wire::Define::LIMIT {
-            return match fields.limit() {
+        let request = match define.what {
+            wire::Define::LIMIT => Some(fields.limit()),
+            wire::Define::CURSOR => Some(fields.cursor()),
+            _ => None,
+        };
+        if let Some(request) = request {
+            return match request {
                 Ok(request) => self.ask(MAIN, request, Pending::Done(id), out),
                 Err(text) => self.refuse(id, Code::Invalid, &text, out),
             };
@@ -46,6 +51,11 @@ impl Open {
                 }
                 Err(text) => self.refuse(id, Code::Invalid, &text, out),
             };
+        }
+        if let (wire::Define::CURSOR, [mailbox, cursor]) = (undefine.what, &undefine.path[..]) {
+            let (mailbox, cursor) = (Name::from(*mailbox), Name::from(*cursor));
+            let request = Request::DeleteCursor { mailbox, cursor };
+            return self.ask(MAIN, request, Pending::Done(id), out);
         }
         let kind = match (undefine.what, undefine.path.len()) {
             (wire::Define::USER, 1) => DefinitionKind::User,
@@ -113,6 +123,12 @@ impl Fields {
         let (holder, quota) = quota(self.text("of")?, self.text("name")?, self.text("limit")?)?;
         let most = self.number("value").ok_or("the number 'value' is missing")?;
         Ok(Request::SetQuota { holder, quota, most: Some(most) })
+    }
+
+    fn cursor(&self) -> Result<Request, String> {
+        let (mailbox, cursor) = (self.name("mailbox")?, self.name("name")?);
+        let start = self.0.get("start").ok_or("'start' is missing")?.clone();
+        Ok(Request::SeekCursor(SeekCursor { mailbox, cursor, start }))
     }
 
     fn user(&self) -> Result<Definition, String> {

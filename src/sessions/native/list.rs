@@ -8,7 +8,8 @@ use super::open::Open;
 use super::{MAIN, table};
 use crate::broker::browse::MessageView;
 use crate::broker::inspect::{
-    ConnectionView, ConsumerView, DelayedView, Inspect, Inspection, KeyView, MailboxView,
+    ConnectionView, ConsumerView, CursorView, DelayedView, Inspect, Inspection, KeyView,
+    MailboxView,
 };
 use crate::broker::{
     ConnectionId, Holder, Limited, NEUTRAL, Name, PolicyDefinition, Request, Seq, Table, Time,
@@ -36,6 +37,10 @@ impl Open {
                 let after = list.after;
                 let after = (!after.is_empty()).then(|| Bytes::copy_from_slice(after));
                 Inspect::Keys { vhost, mailbox: list.name.into(), after, count }
+            }
+            wire::List::CURSORS if !list.name.is_empty() => {
+                let after = (!after.is_empty()).then(|| Name::from(&*after));
+                Inspect::Cursors { vhost, mailbox: list.name.into(), after, count }
             }
             wire::List::CONNECTIONS => {
                 Inspect::Connections { after: after.parse().ok().map(ConnectionId), count }
@@ -68,6 +73,7 @@ pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox)
         Inspection::Consumers(views) => (views.into_iter().map(consumer).collect(), true),
         Inspection::Messages(views) => (views.messages.into_iter().map(message).collect(), true),
         Inspection::Keys(views) => (views.into_iter().map(key).collect(), false),
+        Inspection::Cursors(views) => (views.into_iter().map(cursor).collect(), false),
         Inspection::Connections(views) => (views.into_iter().map(connection).collect(), false),
         Inspection::Delayed(views) => (views.into_iter().map(delayed).collect(), false),
         Inspection::Policies(found) => (found.into_iter().map(policy).collect(), false),
@@ -193,6 +199,21 @@ fn key(view: KeyView) -> Table {
     row.0.set("name", Value::Text(view.key));
     row.number("offset", view.offset);
     row.number("values", view.values.into());
+    row.0
+}
+
+fn cursor(view: CursorView) -> Table {
+    let mut row = Row::default();
+    row.text("name", &view.name);
+    row.flag("group", view.group);
+    row.number("offset", view.offset);
+    row.number("lag", view.lag);
+    if view.group {
+        row.number("members", view.members.into());
+        row.number("unsettled", view.unsettled);
+        row.number("returned", view.returned);
+        row.number("missed", view.missed);
+    }
     row.0
 }
 

@@ -12,6 +12,7 @@ pub(super) fn code(refusal: &Refusal) -> Code {
         | Refusal::NoSuchVhost { .. }
         | Refusal::UnknownDelivery
         | Refusal::NotDelayed { .. }
+        | Refusal::NoSuchCursor { .. }
         | Refusal::DeliveryTimeout { .. } => Code::NotFound,
         Refusal::VhostDenied { .. }
         | Refusal::Forbidden { .. }

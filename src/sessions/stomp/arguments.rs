@@ -85,9 +85,22 @@ pub(super) fn consumer_arguments(headers: &Headers) -> Result<Table, Fault> {
         };
         arguments.set("x-stream-until", until);
     }
-    for name in ["x-key", "x-stream-cursor", "x-stream-automatic-offset-tracking"] {
+    for name in ["x-key", "x-stream-cursor", "x-stream-automatic-offset-tracking", "x-group"] {
         if let Some(text) = headers.get(name) {
             arguments.set(name, Value::text(text));
+        }
+    }
+    if headers.get("x-group").is_some() {
+        for name in ["x-dead-letter-exchange", "x-dead-letter-routing-key"] {
+            if let Some(text) = headers.get(name) {
+                arguments.set(name, Value::text(text));
+            }
+        }
+        for name in ["x-delivery-limit", "x-consumer-timeout"] {
+            if let Some(text) = headers.get(name) {
+                let number = text.trim().parse().map_err(|_| invalid(name))?;
+                arguments.set(name, Value::I64(number));
+            }
         }
     }
     if let Some(text) = headers.get("x-stream-match-unfiltered") {

@@ -149,6 +149,7 @@ fn amqp_names(refusal: &Refusal) -> (&'static str, &'static str) {
         | Refusal::NotEmpty { .. }
         | Refusal::UnknownDelivery
         | Refusal::NotDelayed { .. }
+        | Refusal::NoSuchCursor { .. }
         | Refusal::DeliveryTimeout { .. }
         | Refusal::Precondition(_) => ("precondition_failed", "PRECONDITION_FAILED"),
         Refusal::NotImplemented(_) => ("not_implemented", "NOT_IMPLEMENTED"),
