@@ -361,11 +361,58 @@ fn drain(store: &mut Store, count: u64, batch: u64) {
     println!("  memory {highest:.0} MiB at most");
 }
 
+/// How long the files get while messages come and go: each stays for `live` others, one in `straggler` for that many times longer.
+fn steady(live: u64, straggler: u64, turns: u64) {
+    let place = Place::new("steady");
+    let mut store = open(&place.0);
+    store.commit(&[define(1)], Time(0)).expect("the store defines");
+    let (batch, mut messages) = (1000, Messages::new(1024));
+    let late = straggler * live;
+    let make = |round: u64| {
+        let first = 1 + round * batch;
+        let mut writes: Vec<Write> =
+            (0..batch).map(|at| append(1, first + at, messages.next())).collect();
+        // The oldest go, but for the stragglers, which go when their own time comes.
+        for seq in first.saturating_sub(live)..(first + batch).saturating_sub(live) {
+            if seq > 0 && !seq.is_multiple_of(straggler) {
+                writes.push(remove(1, seq, 1));
+            }
+        }
+        for seq in first.saturating_sub(late)..(first + batch).saturating_sub(late) {
+            if seq > 0 && seq.is_multiple_of(straggler) {
+                writes.push(remove(1, seq, 1));
+            }
+        }
+        writes
+    };
+    let mut longest = 0;
+    let figure = measure(turns * live / batch, batch, make, |writes| {
+        store.commit(writes, Time(1)).expect("the store commits");
+        let stats = store.stats();
+        longest = longest.max(stats.journal_bytes + stats.home_bytes);
+    });
+    figure.print(&format!("{live} stay, 1 in {straggler} longer"), None);
+    let stats = store.stats();
+    println!(
+        "  live {} messages, {} MiB; files at most {} MiB, now journal {} MiB, home {} MiB",
+        stats.messages,
+        (stats.messages * 1024) >> 20,
+        longest >> 20,
+        stats.journal_bytes >> 20,
+        stats.home_bytes >> 20
+    );
+}
+
 fn main() {
     let only = std::env::args().nth(1).filter(|it| !it.starts_with('-'));
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     if wanted("backlog") {
         backlog(1_000_000);
+    }
+    if wanted("steady") {
+        steady(100_000, 1_000_000, 10);
+        steady(100_000, 10, 30);
+        steady(20_000, 50, 100);
     }
     if wanted("settle") {
         for (len, batch, batches) in [

@@ -262,6 +262,43 @@ fn fill(disk: &FaultyDisk, store: &mut Store, home: bool) -> u64 {
     unreachable!("the disk never fills")
 }
 
+/// One message in fifty stays much longer than the others: the chunks that it keeps alive are rewritten, and their pages used again.
+#[test]
+fn stragglers_do_not_keep_the_files_long() {
+    let options = Options { hard_cap: 64 << 20, ..options() };
+    let (mut store, _) = Store::open_in(Arc::new(Memory::default()), &[&RAW], options).unwrap();
+    store.commit(&[define(1)], Time(0)).unwrap();
+    let (batch, late) = (500, 50 * 500);
+    for round in 0..120 {
+        let mut writes = Vec::new();
+        for seq in 1 + round * batch..=(round + 1) * batch {
+            writes.push(append(1, seq, &body(seq, 1_000)));
+            let old = seq.saturating_sub(batch);
+            if old > 0 && !old.is_multiple_of(50) {
+                writes.push(remove(1, old, 1));
+            }
+            let old = seq.saturating_sub(late);
+            if old > 0 && old.is_multiple_of(50) {
+                writes.push(remove(1, old, 1));
+            }
+        }
+        store.commit(&writes, Time(round)).unwrap();
+        store.home().unwrap();
+    }
+    let stats = store.stats();
+    assert_eq!(stats.messages, batch - batch / 50 + late / 50);
+    let live = stats.messages * 1_000;
+    assert!(stats.home_bytes < 3 * live + (4 << 20), "home is {} bytes long", stats.home_bytes);
+    let last = 120 * batch;
+    let lives = |seq: &u64| last - seq < if seq.is_multiple_of(50) { late } else { batch };
+    let ranges = (1..=last).filter(lives).map(|seq| (Seq(seq), 1)).collect();
+    let found = store.reader().fetch(&Fetch { mailbox: MailboxId(1), lane: 0, ranges }).unwrap();
+    assert_eq!(found.len() as u64, stats.messages);
+    for it in found {
+        assert_eq!(it.message.unwrap().body(), Body { seed: it.seq.0, len: 1_000 }.bytes());
+    }
+}
+
 /// A full disk makes redb's handle useless, and with it every message behind it, none of which is damaged.
 #[test]
 fn messages_behind_a_failed_write_are_out_of_reach_and_not_damaged() {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
-use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::builder::Built;
 use super::chunk::sealed;
@@ -18,6 +18,7 @@ use super::index::Index;
 use super::round::{Lost, Round, table};
 use super::shared::{Files, Shared};
 use super::snapshot::{Snapshot, Sparse};
+use super::survivors::Survivors;
 use super::tables::{self, guarded};
 
 /// What a round takes on.
@@ -67,7 +68,7 @@ impl Homer {
                 (None, _) => return Ok(false),
             };
             drop(progress);
-            Snapshot::take(&mut index, target)
+            Snapshot::take(&mut index, target, self.round_max)
         };
         let stop = scope == Scope::Stop && snapshot.target == shared.lock_progress().last();
         let built = self.write(files, &snapshot, stop)?;
@@ -109,15 +110,15 @@ impl Homer {
     ) -> Result<(Vec<Built>, Lost), StoreError> {
         let mut survivors = Vec::new();
         for Sparse { mailbox, extent, .. } in &snapshot.sparse {
-            survivors.push(survivors_of(files, *mailbox, extent)?);
+            survivors.push(Survivors::read(files, *mailbox, extent)?);
         }
         delete(transaction, snapshot)?;
         let mut round = Round::new(files, transaction, self.next_shared, self.next_big)?;
-        for (sparse, chunk) in snapshot.sparse.iter().zip(&survivors) {
+        for (sparse, survivors) in snapshot.sparse.iter().zip(survivors) {
             if !sparse.joined {
                 round.part(sparse.mailbox);
             }
-            round.keep(sparse.mailbox, &sparse.extent, chunk)?;
+            round.keep(sparse.mailbox, survivors)?;
         }
         for sparse in &snapshot.sparse {
             round.part(sparse.mailbox);
@@ -263,14 +264,6 @@ fn table_str(
     transaction: &WriteTransaction,
 ) -> Result<Table<'_, &'static str, &'static [u8]>, StoreError> {
     transaction.open_table(tables::META).map_err(engine)
-}
-
-/// The bytes of a chunk that is rewritten.
-fn survivors_of(files: &Files, id: u64, extent: &Extent) -> Result<Vec<u8>, StoreError> {
-    let transaction = files.home.begin_read().map_err(engine)?;
-    let chunks = transaction.open_table(tables::CHUNKS).map_err(engine)?;
-    let chunk = chunks.get((id, extent.place)).map_err(engine)?;
-    Ok(chunk.map(|chunk| chunk.value().to_vec()).unwrap_or_default())
 }
 
 /// Deletions come first: a read that misses the cache makes redb write its new pages early, and once more later.

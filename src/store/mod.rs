@@ -25,6 +25,7 @@ mod recover;
 mod round;
 mod shared;
 mod snapshot;
+mod survivors;
 mod tables;
 #[cfg(test)]
 mod tests;

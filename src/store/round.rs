@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use redb::{Database, ReadableDatabase, Table, TableDefinition, WriteTransaction};
 
 use super::builder::{Builder, Built};
-use super::chunk::{CHUNK_HEAD, put_big_head, salt as chunk_salt, shared_salt};
+use super::chunk::{put_big_head, salt as chunk_salt, shared_salt};
 use super::error::{StoreError, engine};
 use super::extent::Extent;
 use super::part::{VALUE_MAX, salt as part_salt};
 use super::reader::raw_slice;
 use super::record::{BigPlace, MESSAGE, REF, Record, Records};
 use super::shared::Files;
+use super::survivors::Survivors;
 use super::tables;
 
 /// Mailbox and position of live messages whose records cannot be found.
@@ -91,31 +92,13 @@ impl<'t> Round<'t> {
     }
 
     /// What lives in a sparse chunk.
-    pub(super) fn keep(
-        &mut self,
-        id: u64,
-        extent: &Extent,
-        chunk: &[u8],
-    ) -> Result<(), StoreError> {
-        let records = Records::new(chunk, CHUNK_HEAD.min(chunk.len()), chunk_salt(id)).flatten();
-        let mut kept = 0;
-        for record in records {
-            if !record.is_message() || record.mailbox() != id || !extent.has(record.seq()) {
-                continue;
-            }
-            kept += 1;
+    pub(super) fn keep(&mut self, id: u64, survivors: Survivors) -> Result<(), StoreError> {
+        for record in survivors.records(id) {
             let shared = (record.kind == REF).then(|| record.target().0);
             let big = record.big();
             self.push(&record, shared, big, |out| record.moved(None, out, chunk_salt(id)))?;
         }
-        if kept < extent.count {
-            let found = |seq| {
-                Records::new(chunk, CHUNK_HEAD.min(chunk.len()), chunk_salt(id))
-                    .flatten()
-                    .any(|it| it.is_message() && it.mailbox() == id && it.seq() == seq)
-            };
-            self.lost.extend(extent.positions().filter(|&seq| !found(seq)).map(|seq| (id, seq)));
-        }
+        self.lost.extend(survivors.lost.into_iter().map(|seq| (id, seq)));
         Ok(())
     }
 

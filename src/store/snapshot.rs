@@ -37,21 +37,23 @@ pub(super) struct Sparse {
     pub(super) joined: bool,
 }
 
-/// Chunks rewritten in one round at most.
-const SPARSE_MAX: usize = 16;
+/// One chunk is rewritten at most for so many bytes of the round: a full round rewrites 64, somewhat more than it makes.
+const SPARSE_EACH: u64 = 192 << 10;
 
-/// Less than three in ten live.
+/// Less than four in ten live.
 fn is_sparse(extent: &Extent) -> bool {
     extent.is_home()
         && extent.count > 0
-        && u64::from(extent.count) * 10 < u64::from(extent.born) * 3
+        && u64::from(extent.count) * 10 < u64::from(extent.born) * 4
 }
 
 impl Snapshot {
-    pub(super) fn take(index: &mut Index, target: Committed) -> Self {
+    /// For a round of this many bytes.
+    pub(super) fn take(index: &mut Index, target: Committed, round: u64) -> Self {
         let mut snapshot = Self { target, ..Self::default() };
+        let sparse_max = (round / SPARSE_EACH) as usize;
         for id in std::mem::take(&mut index.touched) {
-            snapshot.take_mailbox(index, id);
+            snapshot.take_mailbox(index, id, sparse_max);
         }
         for (&(id, seq), &(attempts, deliver_at)) in &index.attempts {
             let Some(mailbox) = index.mailboxes.get_mut(&id) else { continue };
@@ -69,7 +71,7 @@ impl Snapshot {
         snapshot
     }
 
-    fn take_mailbox(&mut self, index: &mut Index, id: u64) {
+    fn take_mailbox(&mut self, index: &mut Index, id: u64, sparse_max: usize) {
         let Some(mailbox) = index.mailboxes.get_mut(&id) else { return };
         mailbox.touched = false;
         self.mailboxes.push((id, mailbox.next, mailbox.mark));
@@ -85,7 +87,7 @@ impl Snapshot {
                 } else {
                     later = true;
                 }
-            } else if is_sparse(extent) && self.sparse.len() < SPARSE_MAX {
+            } else if is_sparse(extent) && self.sparse.len() < sparse_max {
                 extent.changed = false;
                 let extent = extent.clone();
                 self.sparse.push(Sparse { mailbox: id, extent, joined });
