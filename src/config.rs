@@ -9,8 +9,8 @@ mod value;
 pub use layers::{ConfigError, Source};
 pub use sections::{Amqp, Config, Limits, Listen, Log, Login, Memory, Peers, Runtime, Store, Tls};
 pub use value::{
-    Address, ByteSize, CertificateName, ClientCertificate, HostName, HostTags, Identity,
-    PeerAddresses, Period, Secret, Share,
+    Address, ByteSize, CertificateName, ClientCertificate, DirectoryUrl, DnsSource, HostName,
+    HostTags, Identity, KeyPrefix, PeerAddresses, Period, Secret, Share,
 };
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::value::{
-    Address, ByteSize, CertificateName, ClientCertificate, HostName, HostTags, Identity,
-    PeerAddresses, Period, Secret, Setting, Share,
+    Address, ByteSize, CertificateName, ClientCertificate, DirectoryUrl, DnsSource, HostName,
+    HostTags, Identity, KeyPrefix, PeerAddresses, Period, Secret, Setting, Share,
 };
 use crate::peers::PeerAddress;
 
@@ -202,7 +202,7 @@ sections! {
 
     /// Other hosts; see `docs/peers.md`.
     peers: Peers {
-        /// Where other hosts are dialled, with commas between them: `b.example:8476,10.0.0.3:8476`. Each host needs to know one other, and learns of the rest.
+        /// Where other hosts are dialled, with commas between them: `b.example:8476,10.0.0.3:8476`. A host that is dialled dials back, so that of two hosts one needs to know the other.
         hosts: PeerAddresses = PeerAddresses::default(),
         /// What people call this host: one name for each host. Without it, the machine's name.
         name: Option<HostName> = None,
@@ -214,6 +214,20 @@ sections! {
         secret: Option<Secret> = None,
         /// A file with the secret, instead; white space at its end does not count.
         secret_file: Option<PathBuf> = None,
+        /// A name of DNS that leads to the other hosts: `pillarbox.default.svc.cluster.local:8476` for each of its addresses with that port, or `_peers._tcp.example.com` for SRV records.
+        dns: Option<DnsSource> = None,
+        /// DNS is asked so often.
+        dns_interval: Period = Period::seconds(30),
+        /// Consul's agent, `http://127.0.0.1:8500`, where hosts find each other.
+        consul: Option<DirectoryUrl> = None,
+        /// The token for it.
+        consul_token: Option<Secret> = None,
+        /// An etcd, `http://127.0.0.1:2379`, where hosts find each other.
+        etcd: Option<DirectoryUrl> = None,
+        /// Keys of Consul and etcd begin so.
+        directory_prefix: KeyPrefix = KeyPrefix::new("pillarbox/hosts"),
+        /// A host that is no longer heard of leaves Consul and etcd after so long; 10 seconds at least.
+        directory_ttl: Period = Period::seconds(15),
         /// A host that no link reached and no directory named for so long is no longer dialled. It may come back by itself.
         forget_after: Period = Period::seconds(7 * 24 * 3600),
     }

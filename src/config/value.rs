@@ -362,6 +362,83 @@ impl Setting for HostTags {
     }
 }
 
+/// What DNS is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DnsSource {
+    /// All addresses of a name, with this port.
+    Addresses(PeerAddress),
+    /// The hosts and ports of a service.
+    Service(String),
+}
+
+impl Setting for DnsSource {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.starts_with('_') {
+            let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+            if text.len() <= 253 && text.split('.').count() > 2 && text.bytes().all(known) {
+                return Ok(Self::Service(text.to_ascii_lowercase()));
+            }
+        } else if let Ok(address) = text.parse() {
+            return Ok(Self::Addresses(address));
+        }
+        Err("is neither NAME:PORT nor a service such as _peers._tcp.example.com".into())
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Addresses(address) => address.to_string(),
+            Self::Service(name) => name.clone(),
+        }
+    }
+}
+
+/// Where a directory answers requests over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryUrl(pub PeerAddress);
+
+impl Setting for DirectoryUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        let place = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        let place = place.and_then(|place| place.parse().ok());
+        place.map(Self).ok_or_else(|| {
+            "is not http://HOST:PORT (TLS is not spoken: ask the agent on this host)".into()
+        })
+    }
+
+    fn show(&self) -> String {
+        format!("http://{}", self.0)
+    }
+}
+
+/// What keys of a directory begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPrefix(String);
+
+impl KeyPrefix {
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Setting for KeyPrefix {
+    fn parse(text: &str) -> Result<Self, String> {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte);
+        let bare = text.trim_matches('/');
+        if bare.is_empty() || bare.len() > 200 || !bare.bytes().all(known) {
+            return Err("is not made of letters, digits, '-', '.', '_' and '/'".into());
+        }
+        Ok(Self::new(bare))
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
 /// What stands between commas.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())

@@ -112,6 +112,8 @@ pub enum StartError {
     NoUsers { protocol: &'static str, address: SocketAddr },
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    #[error("peers.{0} is set, but this program was built without the feature `{0}`")]
+    LeftOut(&'static str),
     #[error("peers: {0}")]
     Identity(#[from] IdentityError),
     #[error("peers: {0}")]
@@ -134,6 +136,9 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let tls = load_tls(&config).await?;
         let secret = membership::secret(&config)?;
+        if let Some(directory) = membership::left_out(&config) {
+            return Err(StartError::LeftOut(directory));
+        }
         let (store, recovered) = open_store(&config).await?;
         let listeners = bind(&config, &recovered, tls.as_ref().map(|(tls, _)| tls)).await?;
         let first_user = first_user::wanted(&config.login, &recovered).await?;
@@ -235,6 +240,7 @@ impl Server {
             closed: CancellationToken::new(),
         };
         if let Some(members) = members {
+            members.follow(&config.peers, &door.tasks, &door.closed);
             tokio::spawn(members.keep(door.closed.clone()));
         }
         for listener in listeners {

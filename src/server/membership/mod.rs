@@ -1,6 +1,14 @@
 //! Who the hosts are, kept while the broker runs: this host's identity, the others, and where to dial them.
 
 mod address;
+#[cfg(feature = "consul")]
+mod consul;
+mod directory;
+mod dns;
+#[cfg(feature = "etcd")]
+mod etcd;
+#[cfg(any(feature = "consul", feature = "etcd"))]
+mod http;
 mod identity;
 mod kept;
 mod secret;
@@ -14,14 +22,16 @@ use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use self::identity::IdentityError;
 pub use self::secret::SecretError;
 
 pub(super) use self::secret::secret;
 
+use self::directory::follow;
 use super::clock::Clock;
-use crate::config::{Address, Config, Secret};
+use crate::config::{Address, Config, DnsSource, Peers, Secret};
 use crate::peers::{Dial, Host, HostId, Known, Meeting, Membership, PeerAddress, Sighting, Source};
 
 /// Whoever is gone for too long is looked for so often.
@@ -46,7 +56,25 @@ struct Shared {
 
 /// Whether other hosts were asked for at all.
 pub(super) fn wanted(config: &Config) -> bool {
-    config.listen.peers != Address::Off || !config.peers.hosts.0.is_empty()
+    let peers = &config.peers;
+    config.listen.peers != Address::Off
+        || !peers.hosts.0.is_empty()
+        || peers.dns.is_some()
+        || peers.consul.is_some()
+        || peers.etcd.is_some()
+}
+
+/// The first directory that is asked for and was left out of this program.
+pub(super) fn left_out(config: &Config) -> Option<&'static str> {
+    let peers = &config.peers;
+    let service = matches!(peers.dns, Some(DnsSource::Service(_)));
+    [
+        ("dns", service && !cfg!(feature = "dns")),
+        ("consul", peers.consul.is_some() && !cfg!(feature = "consul")),
+        ("etcd", peers.etcd.is_some() && !cfg!(feature = "etcd")),
+    ]
+    .into_iter()
+    .find_map(|(name, missing)| missing.then_some(name))
 }
 
 impl Members {
@@ -94,6 +122,24 @@ impl Members {
         Ok(members)
     }
 
+    /// Follows each directory that the settings name, until it is told to stop.
+    pub(super) fn follow(&self, settings: &Peers, tasks: &TaskTracker, closed: &CancellationToken) {
+        if let Some(wanted) = &settings.dns {
+            let dns = dns::Dns::new(wanted.clone(), settings);
+            tasks.spawn(follow(dns, self.clone(), closed.clone()));
+        }
+        #[cfg(feature = "consul")]
+        if let Some(url) = &settings.consul {
+            let consul = consul::Consul::new(url, settings);
+            tasks.spawn(follow(consul, self.clone(), closed.clone()));
+        }
+        #[cfg(feature = "etcd")]
+        if let Some(url) = &settings.etcd {
+            let etcd = etcd::Etcd::new(url, settings);
+            tasks.spawn(follow(etcd, self.clone(), closed.clone()));
+        }
+    }
+
     /// Writes down whom it knows, and lets go of those that are gone for good, until it is told to stop.
     pub(super) async fn keep(self, closed: CancellationToken) {
         let mut ticks = interval(TICK);
@@ -111,6 +157,10 @@ impl Members {
                 }
             }
         }
+    }
+
+    pub(super) fn me(&self) -> &Host {
+        &self.shared.me
     }
 
     /// All that a source has to say now.
@@ -156,10 +206,6 @@ impl Members {
 
 #[expect(dead_code, reason = "for the links")]
 impl Members {
-    pub(super) fn me(&self) -> &Host {
-        &self.shared.me
-    }
-
     pub(super) fn secret(&self) -> Option<&Secret> {
         self.shared.secret.as_ref()
     }
@@ -218,5 +264,7 @@ impl Members {
     }
 }
 
+#[cfg(test)]
+mod fake;
 #[cfg(test)]
 mod tests;

@@ -59,8 +59,18 @@ fn beyond(config: &Config) -> Option<String> {
     {
         return Some(format!("listen.peers = \"{address}\""));
     }
-    let away = config.peers.hosts.0.iter().find(|it| !is_here(it));
-    away.map(|address| format!("peers.hosts = \"{address}\""))
+    let peers = &config.peers;
+    let directories = [
+        ("dns", peers.dns.is_some()),
+        ("consul", peers.consul.is_some()),
+        ("etcd", peers.etcd.is_some()),
+    ];
+    let away = peers.hosts.0.iter().find(|it| !is_here(it));
+    let away = away.map(|address| format!("peers.hosts = \"{address}\""));
+    away.or_else(|| {
+        let directory = directories.iter().find(|(_, used)| *used);
+        directory.map(|(name, _)| format!("peers.{name}"))
+    })
 }
 
 fn is_here(address: &PeerAddress) -> bool {
