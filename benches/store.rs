@@ -362,20 +362,29 @@ fn drain(store: &mut Store, count: u64, batch: u64) {
 }
 
 /// How long the files get while messages come and go: each stays for `live` others, one in `straggler` for that many times longer.
-fn steady(live: u64, straggler: u64, turns: u64) {
+/// Each is one body in that many mailboxes, and only the first has such that stay.
+fn steady(mailboxes: u64, live: u64, straggler: u64, turns: u64) {
     let place = Place::new("steady");
     let mut store = open(&place.0);
-    store.commit(&[define(1)], Time(0)).expect("the store defines");
+    let defined: Vec<Write> = (1..=mailboxes).map(define).collect();
+    store.commit(&defined, Time(0)).expect("the store defines");
     let (batch, mut messages) = (1000, Messages::new(1024));
     let late = straggler * live;
     let make = |round: u64| {
         let first = 1 + round * batch;
-        let mut writes: Vec<Write> =
-            (0..batch).map(|at| append(1, first + at, messages.next())).collect();
+        let mut writes = Vec::new();
+        for at in 0..batch {
+            let message = messages.next();
+            for mailbox in 1..=mailboxes {
+                writes.push(append(mailbox, first + at, Arc::clone(&message)));
+            }
+        }
         // The oldest go, but for the stragglers, which go when their own time comes.
         for seq in first.saturating_sub(live)..(first + batch).saturating_sub(live) {
-            if seq > 0 && !seq.is_multiple_of(straggler) {
-                writes.push(remove(1, seq, 1));
+            if seq > 0 {
+                let others =
+                    if seq.is_multiple_of(straggler) { 2..=mailboxes } else { 1..=mailboxes };
+                writes.extend(others.map(|mailbox| remove(mailbox, seq, 1)));
             }
         }
         for seq in first.saturating_sub(late)..(first + batch).saturating_sub(late) {
@@ -391,12 +400,14 @@ fn steady(live: u64, straggler: u64, turns: u64) {
         let stats = store.stats();
         longest = longest.max(stats.journal_bytes + stats.home_bytes);
     });
-    figure.print(&format!("{live} stay, 1 in {straggler} longer"), None);
+    let name = format!("{mailboxes} x {live} stay, 1 in {straggler} longer");
+    figure.print(&name, None);
     let stats = store.stats();
     println!(
         "  live {} messages, {} MiB; files at most {} MiB, now journal {} MiB, home {} MiB",
         stats.messages,
-        (stats.messages * 1024) >> 20,
+        // The bodies that live: those of the last, and the stragglers.
+        ((live + (late.min(turns * live) - live) / straggler) * 1024) >> 20,
         longest >> 20,
         stats.journal_bytes >> 20,
         stats.home_bytes >> 20
@@ -410,9 +421,10 @@ fn main() {
         backlog(1_000_000);
     }
     if wanted("steady") {
-        steady(100_000, 1_000_000, 10);
-        steady(100_000, 10, 30);
-        steady(20_000, 50, 100);
+        steady(1, 100_000, 1_000_000, 10);
+        steady(1, 100_000, 10, 30);
+        steady(1, 20_000, 50, 100);
+        steady(3, 20_000, 50, 100);
     }
     if wanted("settle") {
         for (len, batch, batches) in [

@@ -262,20 +262,24 @@ fn fill(disk: &FaultyDisk, store: &mut Store, home: bool) -> u64 {
     unreachable!("the disk never fills")
 }
 
-/// One message in fifty stays much longer than the others: the chunks that it keeps alive are rewritten, and their pages used again.
-#[test]
-fn stragglers_do_not_keep_the_files_long() {
+/// One message in fifty stays much longer than the others: what it keeps alive is rewritten, and the pages used again.
+fn stragglers(mailboxes: u64) {
     let options = Options { hard_cap: 64 << 20, ..options() };
-    let (mut store, _) = Store::open_in(Arc::new(Memory::default()), &[&RAW], options).unwrap();
-    store.commit(&[define(1)], Time(0)).unwrap();
+    let memory = Memory::default();
+    let open = || Store::open_in(Arc::new(memory.clone()), &[&RAW], options.clone()).unwrap().0;
+    let mut store = open();
+    let defined: Vec<Write> = (1..=mailboxes).map(define).collect();
+    store.commit(&defined, Time(0)).unwrap();
     let (batch, late) = (500, 50 * 500);
     for round in 0..120 {
         let mut writes = Vec::new();
         for seq in 1 + round * batch..=(round + 1) * batch {
-            writes.push(append(1, seq, &body(seq, 1_000)));
+            let message = body(seq, 1_000);
+            writes.extend((1..=mailboxes).map(|mailbox| append(mailbox, seq, &message)));
             let old = seq.saturating_sub(batch);
-            if old > 0 && !old.is_multiple_of(50) {
-                writes.push(remove(1, old, 1));
+            if old > 0 {
+                let stays = u64::from(old.is_multiple_of(50));
+                writes.extend((1 + stays..=mailboxes).map(|mailbox| remove(mailbox, old, 1)));
             }
             let old = seq.saturating_sub(late);
             if old > 0 && old.is_multiple_of(50) {
@@ -284,19 +288,33 @@ fn stragglers_do_not_keep_the_files_long() {
         }
         store.commit(&writes, Time(round)).unwrap();
         store.home().unwrap();
+        if round == 60 {
+            drop(store);
+            store = open();
+        }
     }
     let stats = store.stats();
-    assert_eq!(stats.messages, batch - batch / 50 + late / 50);
-    let live = stats.messages * 1_000;
-    assert!(stats.home_bytes < 3 * live + (4 << 20), "home is {} bytes long", stats.home_bytes);
+    let live = batch + (late - batch) / 50;
+    assert_eq!(stats.messages, live + (mailboxes - 1) * batch);
+    assert!(stats.home_bytes < 3 * live * 1_000 + (4 << 20), "home has {} bytes", stats.home_bytes);
     let last = 120 * batch;
     let lives = |seq: &u64| last - seq < if seq.is_multiple_of(50) { late } else { batch };
     let ranges = (1..=last).filter(lives).map(|seq| (Seq(seq), 1)).collect();
     let found = store.reader().fetch(&Fetch { mailbox: MailboxId(1), lane: 0, ranges }).unwrap();
-    assert_eq!(found.len() as u64, stats.messages);
+    assert_eq!(found.len() as u64, live);
     for it in found {
         assert_eq!(it.message.unwrap().body(), Body { seed: it.seq.0, len: 1_000 }.bytes());
     }
+}
+
+#[test]
+fn stragglers_do_not_keep_the_files_long() {
+    stragglers(1);
+}
+
+#[test]
+fn stragglers_do_not_keep_bodies_that_were_shared() {
+    stragglers(3);
 }
 
 /// A full disk makes redb's handle useless, and with it every message behind it, none of which is damaged.

@@ -340,8 +340,10 @@ impl Recovery {
             self.damage.push(format!("the live map of chunk {key:?} is damaged"));
         }
         for (id, count) in &row.shared {
-            let references = self.index.shared.entry(*id).or_default();
-            *references = references.saturating_add(*count);
+            let holders = self.index.shared.entry(*id).or_default();
+            holders.references = holders.references.saturating_add(*count);
+            // How many bodies it holds is not stored; that sixteen mailboxes hold each is on the safe side.
+            holders.bodies = holders.references / 16;
         }
         for id in &row.big {
             *self.index.big.entry(*id).or_default() += 1;

@@ -15,7 +15,7 @@ use super::error::{StoreError, engine};
 use super::extent::Extent;
 use super::home::{mailbox_row, position_row, quarantine_row, read_quarantine};
 use super::index::Index;
-use super::round::{Lost, Round, table};
+use super::round::{Moved, Round, table};
 use super::shared::{Files, Shared};
 use super::snapshot::{Snapshot, Sparse};
 use super::survivors::Survivors;
@@ -85,8 +85,8 @@ impl Homer {
     ) -> Result<Vec<Built>, StoreError> {
         let mut transaction = files.home.begin_write().map_err(engine)?;
         transaction.set_quick_repair(true);
-        let (built, lost) = self.move_messages(files, &transaction, snapshot)?;
-        self.release(&transaction, snapshot, &built)?;
+        let Moved { built, shared, lost } = self.move_messages(files, &transaction, snapshot)?;
+        self.release(&transaction, snapshot, &built, &shared)?;
         write_rows(&transaction, snapshot, &lost)?;
         {
             let mut meta = table_str(&transaction)?;
@@ -107,10 +107,10 @@ impl Homer {
         files: &Files,
         transaction: &WriteTransaction,
         snapshot: &Snapshot,
-    ) -> Result<(Vec<Built>, Lost), StoreError> {
+    ) -> Result<Moved, StoreError> {
         let mut survivors = Vec::new();
-        for Sparse { mailbox, extent, .. } in &snapshot.sparse {
-            survivors.push(Survivors::read(files, *mailbox, extent)?);
+        for Sparse { mailbox, extent, few, .. } in &snapshot.sparse {
+            survivors.push(Survivors::read(files, *mailbox, extent, few)?);
         }
         delete(transaction, snapshot)?;
         let mut round = Round::new(files, transaction, self.next_shared, self.next_big)?;
@@ -128,7 +128,7 @@ impl Homer {
         }
         round.finish()?;
         (self.next_shared, self.next_big) = round.next_ids();
-        Ok((round.built, round.lost))
+        Ok(round.moved)
     }
 
     /// Counts the references of the new chunks, forgets those of rewritten ones, and deletes what nobody wants.
@@ -137,16 +137,20 @@ impl Homer {
         transaction: &WriteTransaction,
         snapshot: &Snapshot,
         built: &[Built],
+        shared: &[(u64, u32)],
     ) -> Result<(), StoreError> {
         let (free_shared, free_big) = {
             let mut index = self.shared.lock_index();
             for Built { row, .. } in built {
                 for (id, count) in &row.shared {
-                    *index.shared.entry(*id).or_default() += count;
+                    index.shared.entry(*id).or_default().references += count;
                 }
                 for id in &row.big {
                     *index.big.entry(*id).or_default() += 1;
                 }
+            }
+            for (id, bodies) in shared {
+                index.shared.entry(*id).or_default().bodies = *bodies;
             }
             for (id, key) in snapshot.sparse_keys() {
                 index.forget_chunk(id, key);

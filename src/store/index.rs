@@ -18,14 +18,30 @@ pub(super) struct Index {
     pub(super) quarantine: BTreeMap<(u64, u64), (Vec<u8>, Vec<u8>)>,
     /// Gone since then, with all their rows.
     pub(super) dropped: Vec<u64>,
-    /// References from chunks to each shared chunk and to each big body.
-    pub(super) shared: HashMap<u64, u32, Numbers>,
+    pub(super) shared: HashMap<u64, Holders, Numbers>,
+    /// References from chunks to each big body.
     pub(super) big: HashMap<u64, u32, Numbers>,
     /// Shared chunks and big bodies to which no chunk refers any more.
     pub(super) free_shared: Vec<u64>,
     pub(super) free_big: Vec<u64>,
     pub(super) free_attempts: Vec<(u64, u64)>,
     pub(super) live: u64,
+}
+
+/// Who refers to a shared chunk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Holders {
+    /// From chunks, live or not while the chunk is there.
+    pub(super) references: u32,
+    /// In the shared chunk.
+    pub(super) bodies: u32,
+}
+
+impl Holders {
+    /// So few that their bodies take less room with them: as for a sparse chunk, less than four for ten.
+    pub(super) fn are_few(self) -> bool {
+        u64::from(self.references) * 10 < u64::from(self.bodies) * 4
+    }
 }
 
 #[derive(Debug)]
@@ -214,9 +230,9 @@ impl Index {
     }
 
     pub(super) fn release_shared(&mut self, id: u64, count: u32) {
-        if let Some(left) = self.shared.get_mut(&id) {
-            *left = left.saturating_sub(count);
-            if *left == 0 {
+        if let Some(it) = self.shared.get_mut(&id) {
+            it.references = it.references.saturating_sub(count);
+            if it.references == 0 {
                 self.shared.remove(&id);
                 self.free_shared.push(id);
             }

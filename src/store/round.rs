@@ -15,8 +15,16 @@ use super::shared::Files;
 use super::survivors::Survivors;
 use super::tables;
 
-/// Mailbox and position of live messages whose records cannot be found.
-pub(super) type Lost = Vec<(u64, u64)>;
+/// What a round wrote.
+#[derive(Default)]
+pub(super) struct Moved {
+    /// Chunks, without their values.
+    pub(super) built: Vec<Built>,
+    /// Shared chunks, and how many bodies are in each.
+    pub(super) shared: Vec<(u64, u32)>,
+    /// Mailbox and position of live messages whose records cannot be found.
+    pub(super) lost: Vec<(u64, u64)>,
+}
 
 type Row<'t, K> = Table<'t, K, &'static [u8]>;
 
@@ -31,20 +39,19 @@ pub(super) struct Round<'t> {
     shared: Row<'t, u64>,
     big: Row<'t, (u64, u32)>,
     builders: BTreeMap<(u64, bool), Builder>,
-    /// Chunks written, without their values.
-    pub(super) built: Vec<Built>,
+    pub(super) moved: Moved,
     shared_now: SharedChunk,
     next_big: u64,
     /// Where bodies with several holders went, by part and offset.
     placed: HashMap<(u64, u32), (u64, u32)>,
     /// Where big bodies went, by their first part.
     big_placed: HashMap<u64, BigPlace>,
-    pub(super) lost: Lost,
 }
 
 struct SharedChunk {
     id: u64,
     records: Vec<u8>,
+    bodies: u32,
 }
 
 pub(super) fn table<'t, K: redb::Key + 'static>(
@@ -68,12 +75,11 @@ impl<'t> Round<'t> {
             shared: table(transaction, tables::SHARED)?,
             big: table(transaction, tables::BIG)?,
             builders: BTreeMap::new(),
-            built: Vec::new(),
-            shared_now: SharedChunk { id: next_shared, records: Vec::new() },
+            moved: Moved::default(),
+            shared_now: SharedChunk { id: next_shared, records: Vec::new(), bodies: 0 },
             next_big,
             placed: HashMap::new(),
             big_placed: HashMap::new(),
-            lost: Vec::new(),
         })
     }
 
@@ -98,7 +104,7 @@ impl<'t> Round<'t> {
             let big = record.big();
             self.push(&record, shared, big, |out| record.moved(None, out, chunk_salt(id)))?;
         }
-        self.lost.extend(survivors.lost.into_iter().map(|seq| (id, seq)));
+        self.moved.lost.extend(survivors.lost.into_iter().map(|seq| (id, seq)));
         Ok(())
     }
 
@@ -125,7 +131,7 @@ impl<'t> Round<'t> {
             if found < extent.count {
                 let there = |seq| moving.iter().any(|it| it.mailbox() == *id && it.seq() == seq);
                 let lost = extent.positions().filter(|&seq| !there(seq)).map(|seq| (*id, seq));
-                self.lost.extend(lost);
+                self.moved.lost.extend(lost);
             }
         }
         let mut holders: HashMap<(u64, u32), u32> = HashMap::new();
@@ -163,12 +169,12 @@ impl<'t> Round<'t> {
         }
         let base = Record::at(bytes, body.1 as usize, part_salt(body.0));
         let Some(base) = base.filter(|base| base.kind == MESSAGE) else {
-            self.lost.push((record.mailbox(), record.seq()));
+            self.moved.lost.push((record.mailbox(), record.seq()));
             return Ok(());
         };
         if base.is_big() {
             let Some(place) = base.big().filter(|_| base.data().is_some()) else {
-                self.lost.push((record.mailbox(), record.seq()));
+                self.moved.lost.push((record.mailbox(), record.seq()));
                 return Ok(());
             };
             let place = self.move_big(place)?;
@@ -219,7 +225,7 @@ impl<'t> Round<'t> {
             built.value = Vec::new();
             let row = built.row.encode(built.key);
             self.chunk_index.insert(built.key, row.as_slice()).map_err(engine)?;
-            self.built.push(built);
+            self.moved.built.push(built);
         }
         Ok(())
     }
@@ -233,6 +239,7 @@ impl<'t> Round<'t> {
         let now = &mut self.shared_now;
         let place = (now.id, now.records.len() as u32);
         base.moved(None, &mut now.records, shared_salt(now.id));
+        now.bodies += 1;
         Ok(place)
     }
 
@@ -240,8 +247,8 @@ impl<'t> Round<'t> {
         let now = &mut self.shared_now;
         if !now.records.is_empty() {
             self.shared.insert(now.id, now.records.as_slice()).map_err(engine)?;
-            now.records.clear();
-            now.id += 1;
+            self.moved.shared.push((now.id, now.bodies));
+            *now = SharedChunk { id: now.id + 1, records: Vec::new(), bodies: 0 };
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ pub(super) struct Snapshot {
     pub(super) dropped: Vec<u64>,
     /// Chunks that hold nothing any more.
     pub(super) spent: Vec<Key>,
-    /// Chunks that hold little: their messages move together.
+    /// Chunks that hold little, or refer to shared chunks that few refer to: their messages move together.
     pub(super) sparse: Vec<Sparse>,
 }
 
@@ -35,6 +35,8 @@ pub(super) struct Sparse {
     pub(super) extent: Extent,
     /// The chunk before it is sparse too.
     pub(super) joined: bool,
+    /// Shared chunks whose bodies move in with their holders.
+    pub(super) few: Vec<u64>,
 }
 
 /// One chunk is rewritten at most for so many bytes of the round: a full round rewrites 64, somewhat more than it makes.
@@ -42,9 +44,7 @@ const SPARSE_EACH: u64 = 192 << 10;
 
 /// Less than four in ten live.
 fn is_sparse(extent: &Extent) -> bool {
-    extent.is_home()
-        && extent.count > 0
-        && u64::from(extent.count) * 10 < u64::from(extent.born) * 4
+    u64::from(extent.count) * 10 < u64::from(extent.born) * 4
 }
 
 impl Snapshot {
@@ -87,13 +87,22 @@ impl Snapshot {
                 } else {
                     later = true;
                 }
-            } else if is_sparse(extent) && self.sparse.len() < sparse_max {
+                joined = false;
+                continue;
+            }
+            let few = mailbox.shared.get(&extent.place).into_iter().flatten();
+            let few: Vec<u64> = few
+                .map(|(id, _)| *id)
+                .filter(|id| index.shared.get(id).is_some_and(|it| it.are_few()))
+                .collect();
+            if (is_sparse(extent) || !few.is_empty()) && self.sparse.len() < sparse_max {
                 extent.changed = false;
                 let extent = extent.clone();
-                self.sparse.push(Sparse { mailbox: id, extent, joined });
+                self.sparse.push(Sparse { mailbox: id, extent, joined, few });
                 joined = true;
                 continue;
-            } else if extent.changed {
+            }
+            if extent.changed {
                 extent.changed = false;
                 let key = (id, extent.place);
                 self.live_rows.push((key, live_row(key, extent)));
