@@ -13,6 +13,7 @@ use super::name::{Name, Time};
 use super::policy;
 use super::refusal::{Kind, Refusal};
 use super::routing::{Bound, Declared, Exchanges};
+use super::peer::is_outbox_name;
 use super::topology::is_delay_name;
 use super::vhost::Vhost;
 use super::{Broker, SERVER};
@@ -146,8 +147,10 @@ impl Broker {
             Definition::Vhost(it) => match self.vhosts.get_mut(&it.name) {
                 Some(vhost) => vhost.definition = it.clone(),
                 None => {
-                    let vhost = Vhost::new(it.clone(), self.settings.host.into());
+                    let peers = self.peers.on();
+                    let vhost = Vhost::new(it.clone(), self.settings.host.into(), peers);
                     self.vhosts.insert(it.name.clone(), vhost);
+                    self.open_routes(&it.name.clone(), now, out);
                 }
             },
             Definition::User(it) => self.access.define_user(it.clone()),
@@ -175,6 +178,9 @@ impl Broker {
                 if let Some(stream) = &mut mailbox.stream {
                     stream.restore_cursor(it, now);
                 }
+            }
+            Definition::Route(_) | Definition::Taken(_) => {
+                return Err(Refusal::NotAllowed("only hosts speak of themselves".into()));
             }
             Definition::Exchange(it) => {
                 let declare = super::DeclareExchange {
@@ -232,7 +238,7 @@ impl Broker {
             generated: true,
         };
         let limits = Limits::of(&declare, &definition.vhost, self.settings.delivery_limit)?;
-        if is_delay_name(&definition.name) {
+        if is_delay_name(&definition.name) || is_outbox_name(&definition.name) {
             let name = definition.name;
             return Err(Refusal::ReservedName { kind: Kind::Mailbox, name });
         }
@@ -318,6 +324,9 @@ impl Broker {
             DefinitionKind::Parameter => {
                 self.parameters.remove(key);
             }
+            DefinitionKind::Route | DefinitionKind::Taken => {
+                return Err(Refusal::NotAllowed("only hosts speak of themselves".into()));
+            }
             DefinitionKind::Cursor => {
                 let mailbox = self.find_mut(&part(0), &part(1))?;
                 if !mailbox.stream.as_mut().is_some_and(|it| it.forget_cursor(&part(2))) {
@@ -343,6 +352,7 @@ impl Broker {
             self.delete_mailbox_now(id, now, out);
         }
         let Some(vhost) = self.vhosts.remove(name) else { return };
+        self.peers.adverts_mut().vhost_went(name);
         let undefine = |key| Effect::Write(Write::Undefine(key));
         out.extend(vhost.exchanges.bindings().map(|it| undefine(it.key())));
         for exchange in vhost.exchanges.iter().filter(|it| it.definition().durable) {
@@ -374,6 +384,8 @@ impl Broker {
                 Definition::Exchange(it) => self.restore_exchange(it),
                 Definition::Mailbox(it) => self.restore_mailbox(it, now),
                 Definition::Binding(it) => self.restore_binding(it),
+                Definition::Route(it) => self.restore_route(it, now, out),
+                Definition::Taken(it) => self.restore_taken(it),
                 // What was accepted once is not refused now; a broken pattern grants nothing.
                 other => drop(self.put(other, now, &mut Vec::new())),
             }

@@ -88,7 +88,7 @@ impl Broker {
             match self.find(&vhost, destination) {
                 Some(mailbox) => check_reach(mailbox, from)?,
                 None => {
-                    return Err(Refusal::NoSuchMailbox { name: destination.clone(), vhost });
+                    return Err(self.no_mailbox(&vhost, destination));
                 }
             }
         }
@@ -135,7 +135,7 @@ impl Broker {
         }
     }
 
-    fn is_durable_binding(&self, binding: &BindingDefinition) -> bool {
+    pub(super) fn is_durable_binding(&self, binding: &BindingDefinition) -> bool {
         let Some(vhost) = self.vhosts.get(&binding.vhost) else { return false };
         let durable_exchange =
             |name: &str| vhost.exchanges.get(name).is_some_and(|it| it.definition().durable);

@@ -73,6 +73,8 @@ pub enum Command {
     Request(ChannelId, Ticket, Box<Request>),
     /// The store read what an `Effect::Fetch` asked for. From the server itself.
     Fetched(Fetched),
+    /// What links to other hosts ask.
+    Peer(Box<super::Peering>),
     /// A resource ran low or recovered. From the server itself.
     Alarm {
         memory: bool,

@@ -176,7 +176,7 @@ impl Broker {
         let id = self.vhosts.get(&vhost).and_then(|it| it.mailboxes.get(name)).copied();
         let mut turn = carry!(self, now, out);
         let Some(mailbox) = id.and_then(|id| self.mailboxes.get_mut(&id)) else {
-            return Err(Refusal::NoSuchMailbox { name: name.clone(), vhost });
+            return Err(self.no_mailbox(&vhost, name));
         };
         check_reach(mailbox, from)?;
         if mailbox.stream.is_some() {
@@ -194,7 +194,7 @@ impl Broker {
         Ok(())
     }
 
-    fn touch(&mut self, from: ConnectionId, channel: ChannelId, id: MailboxId) {
+    pub(super) fn touch(&mut self, from: ConnectionId, channel: ChannelId, id: MailboxId) {
         self.channel_mut(from, channel);
         let connection = self.connections.get_mut(&from);
         if let Some(channel) = connection.and_then(|it| it.channels.get_mut(&channel)) {

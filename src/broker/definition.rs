@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::command::MailboxId;
+use super::command::{MailboxId, Seq};
 use super::name::Name;
 use super::value::{Table, TableKey};
 
@@ -20,6 +20,8 @@ pub enum Definition {
     Policy(PolicyDefinition),
     Parameter(ParameterDefinition),
     Cursor(CursorDefinition),
+    Route(RouteDefinition),
+    Taken(TakenDefinition),
 }
 
 /// Finds a definition: its kind, and names that are unique within the kind.
@@ -42,6 +44,8 @@ pub enum DefinitionKind {
     OperatorPolicy,
     Parameter,
     Cursor,
+    Route,
+    Taken,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -209,6 +213,80 @@ pub struct TriedDefinition {
     pub due_ms: u64,
 }
 
+/// What another host has or wants: messages for it go there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteDefinition {
+    /// Empty where a host speaks of itself.
+    pub host: Name,
+    pub vhost: Name,
+    pub wanted: Wanted,
+    /// Outlives a restart of its own host.
+    pub durable: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Wanted {
+    /// A mailbox that lives there.
+    Mailbox(MailboxDefinition),
+    /// What this exchange takes by such a binding.
+    Binding {
+        exchange: Name,
+        /// The exchange's, which has to be the same at both hosts.
+        kind: Name,
+        key: TableKey,
+        arguments: Table,
+    },
+}
+
+/// How far another host's outbox was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenDefinition {
+    pub host: Name,
+    pub vhost: Name,
+    /// As its host numbers it.
+    pub outbox: MailboxId,
+    pub upto: Seq,
+}
+
+impl RouteDefinition {
+    pub fn mailbox_key(host: &Name, vhost: &Name, name: &Name) -> DefinitionKey {
+        let part = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let path = vec![part(host), part(vhost), part("q"), part(name)];
+        DefinitionKey { kind: DefinitionKind::Route, path }
+    }
+
+    pub fn mailbox(&self) -> Option<&Name> {
+        match &self.wanted {
+            Wanted::Mailbox(it) => Some(&it.name),
+            Wanted::Binding { .. } => None,
+        }
+    }
+
+    pub fn key(&self) -> DefinitionKey {
+        let part = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        match &self.wanted {
+            Wanted::Mailbox(it) => Self::mailbox_key(&self.host, &self.vhost, &it.name),
+            Wanted::Binding { exchange, kind, key, arguments } => {
+                let path = vec![
+                    part(&self.host),
+                    part(&self.vhost),
+                    part("b"),
+                    part(exchange),
+                    part(kind),
+                    key.0.clone(),
+                    arguments_key(arguments),
+                ];
+                DefinitionKey { kind: DefinitionKind::Route, path }
+            }
+        }
+    }
+}
+
+/// Arguments as a part of a key.
+fn arguments_key(arguments: &Table) -> Bytes {
+    if arguments.is_empty() { Bytes::new() } else { Bytes::from(format!("{arguments:?}")) }
+}
+
 impl Definition {
     pub fn key(&self) -> DefinitionKey {
         fn text(name: &Name) -> Bytes {
@@ -240,6 +318,8 @@ impl Definition {
                 let component = Bytes::copy_from_slice(it.component.as_bytes());
                 (DefinitionKind::Parameter, vec![vhost, component, text(&it.name)])
             }
+            Self::Route(it) => return it.key(),
+            Self::Taken(it) => (DefinitionKind::Taken, vec![text(&it.host), text(&it.vhost)]),
             Self::Cursor(it) => {
                 (DefinitionKind::Cursor, vec![text(&it.vhost), text(&it.mailbox), text(&it.name)])
             }
@@ -255,11 +335,6 @@ impl BindingDefinition {
             Destination::Mailbox(name) => ("q", name),
             Destination::Exchange(name) => ("e", name),
         };
-        let arguments = if self.arguments.is_empty() {
-            Bytes::new()
-        } else {
-            Bytes::from(format!("{:?}", self.arguments))
-        };
         let part = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         DefinitionKey {
             kind: DefinitionKind::Binding,
@@ -269,7 +344,7 @@ impl BindingDefinition {
                 part(kind),
                 part(name),
                 self.key.0.clone(),
-                arguments,
+                arguments_key(&self.arguments),
             ],
         }
     }

@@ -78,6 +78,8 @@ pub enum Event {
     Blocked(Option<&'static str>),
     /// Everything of the connection is returned and deleted.
     Closed(Ticket),
+    /// To links.
+    Peer(super::PeerEvent),
     /// An operator, or the broker's stop, ends the connection.
     ForceClose(String),
 }

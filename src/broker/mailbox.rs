@@ -37,6 +37,8 @@ pub(super) struct Mailbox {
     pub(super) operator_policy: Option<Name>,
     /// Holds what this exchange delays; due messages are routed by it. Out of reach for clients and policies.
     pub(super) feeds: Option<Name>,
+    /// Holds what waits for this host. Clients may only look.
+    pub(super) outbox: Option<Name>,
     pub(super) consumers: Consumers,
     /// Their message is on its way from the store.
     pub(super) askers: VecDeque<Asker>,
@@ -131,6 +133,7 @@ impl Mailbox {
             policy: None,
             operator_policy: None,
             feeds: None,
+            outbox: None,
             consumers: Consumers::default(),
             askers: VecDeque::new(),
             looks: Looks::default(),
@@ -181,8 +184,21 @@ impl Mailbox {
     /// A message comes to rest. It is delivered by the next `dispatch`.
     pub(super) fn append(&mut self, message: Arc<Message>, deliver_at: Time, turn: &mut Turn<'_>) {
         if self.stream.is_some() {
-            return self.append_to_log(message, turn);
+            self.append_to_log(message, turn);
+        } else if self.outbox.is_some() {
+            // It waits where it arrives: in here order is all.
+            self.come_to_rest(super::peer::pack(&message, &[], 0), Time::ZERO, turn);
+        } else {
+            self.come_to_rest(message, deliver_at, turn);
         }
+    }
+
+    pub(super) fn come_to_rest(
+        &mut self,
+        message: Arc<Message>,
+        deliver_at: Time,
+        turn: &mut Turn<'_>,
+    ) {
         let seq = self.next;
         self.next.0 += 1;
         self.counts.published += 1;

@@ -34,6 +34,7 @@ mod message;
 mod name;
 mod neutral;
 mod paging;
+mod peer;
 mod policy;
 mod publish;
 mod quota;
@@ -66,6 +67,7 @@ pub use mailbox::Counts;
 pub use message::*;
 pub use name::{Name, Time};
 pub use neutral::NEUTRAL;
+pub use peer::*;
 pub use quota::{Holder, Limited, Quota};
 pub use refusal::{Action, Kind, Refusal};
 pub use selection::Selection;
@@ -78,6 +80,7 @@ use access::Access;
 use connection::{Channel, Connection};
 use dead_letter::Burial;
 use mailbox::{Asker, Mailbox};
+use peer::Peers;
 use vhost::Vhost;
 
 /// Counts the batches of writes that the server takes: an append of batch 7 is durable once 7 is.
@@ -120,6 +123,7 @@ pub struct Broker {
     /// By protocol; the first is the broker's own.
     flows: Vec<ProtocolFlow>,
     parameters: BTreeMap<DefinitionKey, ParameterDefinition>,
+    peers: Peers,
     /// While a request is done on somebody's behalf: the user and the virtual host.
     acting: Option<(Name, Name)>,
     /// Reused between publishes.
@@ -172,6 +176,7 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Self {
+        let peers = Peers::new(&settings);
         let mut broker = Self {
             settings,
             epoch: Epoch(1),
@@ -195,6 +200,7 @@ impl Broker {
             totals: Totals::default(),
             flows: vec![ProtocolFlow { protocol: "broker", ..ProtocolFlow::default() }],
             parameters: BTreeMap::new(),
+            peers,
             acting: None,
             names: Vec::new(),
         };
@@ -244,6 +250,7 @@ impl Broker {
                 out.push(Effect::NotifyDurable(from, event));
             }
             Command::Close(ticket) => {
+                self.peers.leave(from);
                 self.close_connection(from, now, out);
                 if let Some(ticket) = ticket {
                     out.push(Effect::NotifyDurable(from, Event::Closed(ticket)));
@@ -262,6 +269,7 @@ impl Broker {
                     self.dirty.push(id);
                 }
             }
+            Command::Peer(peering) => self.peering(from, *peering, now, out),
             Command::Alarm { memory, disk } => self.raise_alarm(memory, disk, out),
         }
         self.finish(now, out);
@@ -456,6 +464,9 @@ impl Broker {
         if self.memory > self.settings.memory_max && self.memory > self.spill_above {
             self.spill(now, out);
         }
+        if self.peers.on() {
+            self.advertise(out);
+        }
     }
 
     /// Memory runs out: where there is more of it in use than need be, the store takes over.
@@ -511,7 +522,20 @@ impl Broker {
 
     fn find_mut(&mut self, vhost: &Name, name: &Name) -> Result<&mut Mailbox, Refusal> {
         let id = self.vhosts.get(vhost).and_then(|it| it.mailboxes.get(name));
-        let missing = || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost.clone() };
-        id.and_then(|id| self.mailboxes.get_mut(id)).ok_or_else(missing)
+        match id.copied() {
+            Some(id) if self.mailboxes.contains_key(&id) => {
+                Ok(self.mailboxes.get_mut(&id).expect("it was found a line before"))
+            }
+            _ => Err(self.no_mailbox(vhost, name)),
+        }
+    }
+
+    /// Why there is no such mailbox here.
+    fn no_mailbox(&self, vhost: &Name, name: &Name) -> Refusal {
+        let (name, vhost) = (name.clone(), vhost.clone());
+        match self.home_of(&vhost, &name) {
+            Some(host) => Refusal::Elsewhere { host: host.clone(), name, vhost },
+            None => Refusal::NoSuchMailbox { name, vhost },
+        }
     }
 }

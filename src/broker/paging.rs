@@ -73,7 +73,7 @@ impl Mailbox {
             return self.recover_stream(&found, now);
         }
         // Positions that a mark ran ahead to are never given: their messages would look delivered.
-        self.next = found.next.max(Seq(found.mark.0 + 1));
+        self.next = self.next.max(found.next).max(Seq(found.mark.0 + 1));
         self.mark = Mark::recovered(found.mark);
         for run in found.messages {
             self.counts.recovered += u64::from(run.count);

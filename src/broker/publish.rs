@@ -13,6 +13,7 @@ use super::limits::{Overflow, TIME_SPAN_MAX_MS};
 use super::message::{Message, MessageId};
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
+use super::peer::is_outbox_name;
 use super::routing::Routed;
 use super::topology::is_delay_name;
 use super::{Broker, carry};
@@ -96,11 +97,21 @@ impl Broker {
                 } else {
                     self.route(from, channel, &vhost, &message, more, now, out)
                 };
-                let routed = targets.as_ref().is_none_or(|targets| !targets.is_empty());
+                let targets = targets.map(|mut targets| {
+                    let all = targets.len();
+                    if !more.is_empty() {
+                        self.place_keyed(&vhost, &mut targets, &message, more, now, out);
+                    }
+                    (all > targets.len(), targets)
+                });
+                let routed = targets.as_ref().is_none_or(|(placed, rest)| *placed || !rest.is_empty());
                 self.count_inflow(from, channel, |it| it.count(routed, confirm.is_some()));
                 match targets {
-                    Some(targets) => targets,
                     None => return Ok(Fate::Routed { taken: true }),
+                    Some((true, rest)) if rest.is_empty() => {
+                        return Ok(Fate::Routed { taken: true });
+                    }
+                    Some((_, targets)) => targets,
                 }
             }
         };
@@ -265,8 +276,11 @@ impl Broker {
 
     /// The default exchange: a mailbox by its name, as `follow` finds it too.
     fn find_by_key(&self, vhost: &Name, key: &[u8]) -> (Targets, Routed) {
-        let name = std::str::from_utf8(key).ok().filter(|name| !is_delay_name(name));
-        let found = name.and_then(|name| self.vhosts.get(vhost)?.mailboxes.get(name));
+        let name = std::str::from_utf8(key).ok().filter(|name| !is_hidden(name));
+        let found = name.zip(self.vhosts.get(vhost)).and_then(|(name, of)| {
+            let away = || of.away.get(name)?.first().and_then(|(_, host)| of.outboxes.get(host));
+            of.mailboxes.get(name).or_else(away)
+        });
         (found.copied().into_iter().collect(), Routed { cacheable: true, delayed: Vec::new() })
     }
 
@@ -278,16 +292,51 @@ impl Broker {
         more_keys: &[Bytes],
         message: &Arc<Message>,
     ) -> (Targets, Routed) {
+        self.walk(vhost, exchange, (key, more_keys), message, true)
+    }
+
+    /// Only to what is here: the message comes from another host.
+    pub(super) fn follow_home(
+        &mut self,
+        vhost: &Name,
+        exchange: &Name,
+        key: &[u8],
+        more_keys: &[Bytes],
+        message: &Arc<Message>,
+    ) -> (Targets, Routed) {
+        self.walk(vhost, exchange, (key, more_keys), message, false)
+    }
+
+    fn walk(
+        &mut self,
+        vhost: &Name,
+        exchange: &Name,
+        (key, more_keys): (&[u8], &[Bytes]),
+        message: &Arc<Message>,
+        abroad: bool,
+    ) -> (Targets, Routed) {
         let nowhere = Routed { cacheable: false, delayed: Vec::new() };
         let Some(vhost) = self.vhosts.get_mut(vhost) else { return (Targets::new(), nowhere) };
-        let mailboxes = &vhost.mailboxes;
+        let (mailboxes, away, outboxes) = (&vhost.mailboxes, &vhost.away, &vhost.outboxes);
+        let all = &self.mailboxes;
         let find = |name: &str| {
-            let (name, _) = mailboxes.get_key_value(name)?;
-            (!is_delay_name(name)).then(|| name.clone())
+            if is_hidden(name) {
+                return None;
+            }
+            if let Some((name, _)) = mailboxes.get_key_value(name) {
+                return Some(name.clone());
+            }
+            let (_, host) = away.get(name).filter(|_| abroad)?.first()?;
+            all.get(outboxes.get(host)?).map(|outbox| outbox.name.clone())
         };
         self.names.clear();
         let exchanges = &mut vhost.exchanges;
-        let routed = exchanges.route(exchange, key, more_keys, message, &find, &mut self.names);
+        let out = &mut self.names;
+        let routed = if abroad {
+            exchanges.route(exchange, key, more_keys, message, &find, out)
+        } else {
+            exchanges.route_home(exchange, key, more_keys, message, &find, out)
+        };
         let targets = self.names.iter().filter_map(|name| mailboxes.get(name)).copied().collect();
         (targets, routed)
     }
@@ -367,7 +416,7 @@ impl Broker {
     }
 
     /// Holds a message until it is due, in mailboxes that belong to the exchanges.
-    fn delay(
+    pub(super) fn delay(
         &mut self,
         vhost: &Name,
         exchanges: &[Name],
@@ -432,8 +481,16 @@ impl Broker {
             self.totals.unroutable += 1;
         }
         self.delay(&vhost, &routed.delayed, &message, more, now, out);
+        if !more.is_empty() {
+            self.place_keyed(&vhost, &mut targets, &message, more, now, out);
+        }
         self.place(&targets, message, now, out);
     }
+}
+
+/// Nobody reaches it by its name.
+fn is_hidden(name: &str) -> bool {
+    is_delay_name(name) || is_outbox_name(name)
 }
 
 /// A publisher's time to live has the same bound as all others.

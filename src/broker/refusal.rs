@@ -8,6 +8,9 @@ use super::name::Name;
 pub enum Refusal {
     #[error("no queue '{name}' in vhost '{vhost}'")]
     NoSuchMailbox { name: Name, vhost: Name },
+    /// Another host has it, and it cannot be used from here.
+    #[error("queue '{name}' in vhost '{vhost}' lives on host '{host}'")]
+    Elsewhere { host: Name, name: Name, vhost: Name },
     #[error("no exchange '{name}' in vhost '{vhost}'")]
     NoSuchExchange { name: Name, vhost: Name },
     #[error("no binding {key} between exchange '{exchange}' in vhost '{vhost}' and {destination}")]

@@ -4,6 +4,9 @@
 pub struct Settings {
     /// Part of every message id.
     pub host: u32,
+    /// Grows with every start of this host, in seconds: positions of outboxes count on from it. 0 where there are no other
+    /// hosts.
+    pub start: u64,
     /// Delivered to a connection and not yet written to its socket: beyond this it gets no more for a while.
     pub window_bytes: u64,
     pub window_deliveries: u32,
@@ -38,6 +41,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             host: 0,
+            start: 0,
             window_bytes: 1 << 20,
             window_deliveries: 4096,
             hot_messages: 1024,

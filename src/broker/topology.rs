@@ -8,6 +8,7 @@ use super::event::{Effect, Event, Reply, Write};
 use super::limits::{Limits, difference};
 use super::mailbox::Mailbox;
 use super::name::{Name, Time};
+use super::peer::{OUTBOX_PREFIX, is_outbox_name, outbox_host};
 use super::policy;
 use super::refusal::{Action, Kind, Refusal};
 use super::routing::{Declared, type_name};
@@ -89,11 +90,18 @@ impl Broker {
             };
         }
         let existing = self.vhost_mut(&vhost_name)?.mailboxes.get(name).copied();
+        let away = match existing {
+            Some(_) => None,
+            None => self.definition_away(&vhost_name, name),
+        };
         if declare.passive {
             let missing =
                 || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost_name.clone() };
             if !self.access.may_see(&user, &vhost_name, Kind::Mailbox, name) {
                 return Err(missing());
+            }
+            if away.is_some() {
+                return Ok(Reply::Declared { name: name.clone(), ready: 0, consumers: 0 });
             }
             let mailbox =
                 existing.and_then(|id| self.mailboxes.get_mut(&id)).ok_or_else(missing)?;
@@ -108,6 +116,15 @@ impl Broker {
             self.totals.mailboxes_declared += 1;
             mailbox.used = now;
             return Ok(declared(mailbox));
+        }
+        if let Some((_, definition)) = away {
+            // It lives at its home, which checks what is asked of it from there. Here it is only told apart.
+            check_equivalent(&definition, declare)?;
+            return Ok(Reply::Declared { name: name.clone(), ready: 0, consumers: 0 });
+        }
+        if is_outbox_name(name) {
+            let text = format!("queue name '{name}' contains reserved prefix '{OUTBOX_PREFIX}'");
+            return Err(Refusal::AccessRefused(text));
         }
         if name.starts_with("amq.") && !declare.generated {
             return Err(Refusal::ReservedName { kind: Kind::Mailbox, name: name.clone() });
@@ -190,6 +207,8 @@ impl Broker {
         let mut mailbox = Mailbox::new(definition, declared, now);
         mailbox.owner = owner;
         mailbox.feeds = fed_exchange(&mailbox.definition);
+        mailbox.outbox = outbox_host(&mailbox.definition);
+        mailbox.count_from(self.settings.start);
         if mailbox.durable() {
             let definition = Box::new(Definition::Mailbox(mailbox.definition.clone()));
             out.push(Effect::Write(Write::Define(definition)));
@@ -199,8 +218,10 @@ impl Broker {
         }
         if let Some(vhost) = self.vhosts.get_mut(&mailbox.vhost) {
             vhost.mailboxes.insert(mailbox.name.clone(), id);
+            vhost.outboxes.extend(mailbox.outbox.clone().map(|host| (host, id)));
             apply_policies(vhost, &mut mailbox);
         }
+        self.peers.adverts_mut().mailbox_came(&mailbox);
         self.generation += 1;
         self.totals.mailboxes_declared += 1;
         self.totals.mailboxes_created += 1;
@@ -248,6 +269,9 @@ impl Broker {
     ) -> Result<Reply, Refusal> {
         let (user, vhost_name) = self.whose(from)?;
         self.access.check(&user, &vhost_name, Action::Configure, Kind::Mailbox, name)?;
+        if self.find(&vhost_name, name).is_none() && self.home_of(&vhost_name, name).is_some() {
+            return Err(self.no_mailbox(&vhost_name, name));
+        }
         let Some(mailbox) = self.find(&vhost_name, name) else { return Ok(Reply::Counted(0)) };
         check_reach(mailbox, from)?;
         if if_unused && !mailbox.consumers.is_empty() {
@@ -265,6 +289,7 @@ impl Broker {
     /// The mailbox, its bindings and its messages go; consumers are told.
     pub(super) fn delete_mailbox_now(&mut self, id: MailboxId, now: Time, out: &mut Vec<Effect>) {
         let Some(mut mailbox) = self.mailboxes.remove(&id) else { return };
+        self.peers.adverts_mut().mailbox_went(&mailbox);
         self.generation += 1;
         self.totals.mailboxes_deleted += 1;
         if let Some(at) = mailbox.timer {
@@ -322,6 +347,9 @@ impl Broker {
         let durable = mailbox.durable();
         if let Some(vhost) = self.vhosts.get_mut(&vhost_name) {
             vhost.mailboxes.remove(&mailbox.name);
+            if let Some(host) = &mailbox.outbox {
+                vhost.outboxes.remove(host);
+            }
             let removed = vhost.exchanges.unbind_mailbox(&mailbox.name);
             if durable {
                 for binding in &removed.bindings {
@@ -348,12 +376,15 @@ impl Broker {
     ) -> Result<Reply, Refusal> {
         let (user, vhost_name) = self.whose(from)?;
         self.access.check(&user, &vhost_name, Action::Read, Kind::Mailbox, name)?;
+        let administers = self.access.has_tag(&user, "administrator");
         let mut turn = carry!(self, now, out);
         let id = self.vhosts.get(&vhost_name).and_then(|vhost| vhost.mailboxes.get(name));
         let Some(mailbox) = id.and_then(|id| self.mailboxes.get_mut(id)) else {
-            return Err(Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost_name });
+            return Err(self.no_mailbox(&vhost_name, name));
         };
-        check_reach(mailbox, from)?;
+        if mailbox.outbox.is_none() || !administers {
+            check_reach(mailbox, from)?;
+        }
         if mailbox.stream.is_some() {
             return Err(mailbox.not_for_streams("queue.purge"));
         }
@@ -460,7 +491,7 @@ fn dead_letter_argument<'a>(
 }
 
 fn apply_policies(vhost: &super::vhost::Vhost, mailbox: &mut Mailbox) {
-    if mailbox.feeds.is_some() {
+    if mailbox.feeds.is_some() || mailbox.outbox.is_some() {
         return;
     }
     let policies = vhost.policies.of_mailbox(&mailbox.name, mailbox.declared.kind);
@@ -490,7 +521,8 @@ pub(super) fn check_owner(mailbox: &Mailbox, from: ConnectionId) -> Result<(), R
 /// Whether the connection may do more than look: nobody gets at what an exchange holds back.
 pub(super) fn check_reach(mailbox: &Mailbox, from: ConnectionId) -> Result<(), Refusal> {
     check_owner(mailbox, from)?;
-    if mailbox.feeds.is_some() { Err(locked(mailbox)) } else { Ok(()) }
+    let hidden = mailbox.feeds.is_some() || mailbox.outbox.is_some();
+    if hidden { Err(locked(mailbox)) } else { Ok(()) }
 }
 
 pub(super) fn locked(mailbox: &Mailbox) -> Refusal {
@@ -503,10 +535,18 @@ fn check_same(
     declare: &DeclareMailbox,
     from: ConnectionId,
 ) -> Result<(), Refusal> {
-    if mailbox.owner != declare.exclusive.then_some(from) || mailbox.feeds.is_some() {
+    let hidden = mailbox.feeds.is_some() || mailbox.outbox.is_some();
+    if mailbox.owner != declare.exclusive.then_some(from) || hidden {
         return Err(locked(mailbox));
     }
-    let was = &mailbox.definition;
+    check_equivalent(&mailbox.definition, declare)
+}
+
+fn check_equivalent(was: &MailboxDefinition, declare: &DeclareMailbox) -> Result<(), Refusal> {
+    if was.exclusive != declare.exclusive {
+        let (name, vhost) = (was.name.clone(), was.vhost.clone());
+        return Err(Refusal::Locked { name, vhost });
+    }
     let inequivalent = |argument: &str, difference: String| Refusal::Inequivalent {
         argument: argument.into(),
         kind: Kind::Mailbox,

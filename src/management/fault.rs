@@ -67,6 +67,7 @@ impl From<Refusal> for Fault {
             | Refusal::DefaultExchange
             | Refusal::SystemExchange { .. } => Self::not_authorised(reason),
             Refusal::Locked { .. }
+            | Refusal::Elsewhere { .. }
             | Refusal::ExclusiveUse { .. }
             | Refusal::ReservedName { .. }
             | Refusal::InternalExchange { .. }

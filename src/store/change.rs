@@ -133,6 +133,8 @@ pub(super) fn key_bytes(key: &DefinitionKey) -> Vec<u8> {
         DefinitionKind::OperatorPolicy => b"operator-policy",
         DefinitionKind::Parameter => b"parameter",
         DefinitionKind::Cursor => b"cursor",
+        DefinitionKind::Route => b"route",
+        DefinitionKind::Taken => b"taken",
     };
     let mut bytes = kind.to_vec();
     bytes.push(0);

@@ -78,7 +78,7 @@ impl Broker {
                 some(all, skip, count, Definition::Policy)
             }
             // What readers of streams remember is theirs, not declared.
-            DefinitionKind::Cursor => Vec::new(),
+            DefinitionKind::Cursor | DefinitionKind::Route | DefinitionKind::Taken => Vec::new(),
             DefinitionKind::Parameter => {
                 let all = self.parameters.values();
                 let all = all.filter(|it| it.vhost.as_ref().is_none_or(here)).cloned();

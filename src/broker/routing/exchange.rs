@@ -29,6 +29,8 @@ pub struct Exchange {
     alternate_by_policy: Option<Name>,
     delayed: bool,
     pub(super) router: Router,
+    /// Bindings of other hosts, which lead to what waits for them.
+    pub(super) beyond: Option<Router>,
     /// By destination and key: the arguments of each, in order of time.
     bindings: BTreeMap<(Destination, TableKey), Vec<Table>>,
     /// The last round of routing that came here.
@@ -50,6 +52,7 @@ impl Exchange {
             alternate_by_policy: None,
             delayed,
             router,
+            beyond: None,
             bindings: BTreeMap::new(),
             seen: 0,
             passage: Passage::default(),
@@ -221,7 +224,7 @@ impl<'a> Keys<'a> {
 }
 
 impl Router {
-    fn new(kind: &str, arguments: &Table, seed: u64) -> Result<Self, Refusal> {
+    pub(super) fn new(kind: &str, arguments: &Table, seed: u64) -> Result<Self, Refusal> {
         Ok(match kind {
             "direct" => Self::Direct(Direct::new(seed)),
             "fanout" => Self::Fanout(Fanout::default()),
@@ -258,7 +261,7 @@ impl Router {
         }
     }
 
-    fn bind(&mut self, target: TargetId, to: &Destination, key: &Bytes, arguments: &Table) {
+    pub(super) fn bind(&mut self, target: TargetId, to: &Destination, key: &Bytes, arguments: &Table) {
         match self {
             Self::Direct(it) => it.bind(target, key),
             Self::Fanout(it) => it.bind(target),
@@ -271,7 +274,7 @@ impl Router {
         }
     }
 
-    fn unbind(&mut self, target: TargetId, to: &Destination, key: &Bytes, arguments: &Table) {
+    pub(super) fn unbind(&mut self, target: TargetId, to: &Destination, key: &Bytes, arguments: &Table) {
         match self {
             Self::Direct(it) => it.unbind(target, key),
             Self::Fanout(it) => it.unbind(target),

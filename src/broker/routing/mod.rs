@@ -2,6 +2,7 @@
 //!
 //! Knows mailboxes by name only. Whoever asks has checked permissions.
 
+mod abroad;
 mod consistent_hash;
 mod delayed;
 mod direct;
@@ -25,6 +26,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use abroad::{Abroad, BindingChange};
+use abroad::Beyond;
 pub use delayed::delay_ms;
 pub use equivalence::{bare, difference, type_name};
 pub use exchange::Exchange;
@@ -62,6 +65,7 @@ pub struct Exchanges {
     generation: u64,
     exchanges: BTreeMap<Name, Exchange>,
     targets: Targets,
+    beyond: Beyond,
     dice: Dice,
     /// Counts the routed messages: what was seen in this round is not visited again.
     round: u64,
@@ -112,6 +116,7 @@ impl Exchanges {
             generation: 1,
             exchanges: BTreeMap::new(),
             targets: Targets::default(),
+            beyond: Beyond::default(),
             dice: Dice::new(seed),
             round: 0,
             waiting: Vec::new(),
@@ -299,10 +304,34 @@ impl Exchanges {
         mailbox: &dyn Fn(&str) -> Option<Name>,
         out: &mut Vec<Name>,
     ) -> Routed {
+        self.walk(exchange, Keys { first: key, more: more_keys }, message, mailbox, true, out)
+    }
+
+    /// As `route`, but only to what is at this host.
+    pub fn route_home(
+        &mut self,
+        exchange: &Name,
+        key: &[u8],
+        more_keys: &[Bytes],
+        message: &Arc<Message>,
+        mailbox: &dyn Fn(&str) -> Option<Name>,
+        out: &mut Vec<Name>,
+    ) -> Routed {
+        self.walk(exchange, Keys { first: key, more: more_keys }, message, mailbox, false, out)
+    }
+
+    fn walk(
+        &mut self,
+        exchange: &Name,
+        keys: Keys<'_>,
+        message: &Arc<Message>,
+        mailbox: &dyn Fn(&str) -> Option<Name>,
+        abroad: bool,
+        out: &mut Vec<Name>,
+    ) -> Routed {
         self.round += 1;
         let round = self.round;
-        let keys = Keys { first: key, more: more_keys };
-        let mut routed = Routed { cacheable: more_keys.is_empty(), delayed: Vec::new() };
+        let mut routed = Routed { cacheable: keys.more.is_empty(), delayed: Vec::new() };
         let mut by_name = false;
         let mut waiting = mem::take(&mut self.waiting);
         waiting.push(exchange.clone());
@@ -324,14 +353,18 @@ impl Exchanges {
             }
             routed.cacheable &= exchange.router.depends_on_key_only();
             let mut nothing = true;
-            exchange.router.route(keys, message, &mut self.dice, &mut |target| {
+            let mut found = |target| {
                 nothing = false;
                 match self.targets.visit(target, round) {
                     Some(Destination::Mailbox(name)) => out.push(name.clone()),
                     Some(Destination::Exchange(name)) => waiting.push(name.clone()),
                     None => {}
                 }
-            });
+            };
+            exchange.router.route(keys, message, &mut self.dice, &mut found);
+            if abroad && let Some(router) = &mut exchange.beyond {
+                router.route(keys, message, &mut self.dice, &mut found);
+            }
             if nothing && let Some(alternate) = exchange.alternate() {
                 waiting.push(alternate.clone());
             }
@@ -354,7 +387,8 @@ impl Exchanges {
     fn insert(&mut self, definition: ExchangeDefinition) -> Result<(), Refusal> {
         let name = definition.name.clone();
         let exchange = Exchange::new(definition, mix(self.seed))?;
-        self.exchanges.insert(name, exchange);
+        self.exchanges.insert(name.clone(), exchange);
+        self.reach_beyond(&name);
         self.generation += 1;
         Ok(())
     }
@@ -376,6 +410,7 @@ impl Exchanges {
         }
         let target = self.targets.hold(&definition.destination, source.name());
         source.add_binding(&definition, target);
+        self.beyond.tell(source, &definition, false);
         let replay = source.router.recent();
         self.generation += 1;
         Ok(Bound::New { definition, replay })
@@ -387,6 +422,7 @@ impl Exchanges {
         let Some(target) = self.targets.find(&definition.destination) else { return };
         let Some(binding) = source.remove_binding(definition, target) else { return };
         self.targets.release(target, source.name());
+        self.beyond.tell(source, &binding, true);
         self.generation += 1;
         removed.bindings.push(binding);
         if source.definition().auto_delete && !source.has_bindings() {
@@ -412,15 +448,20 @@ impl Exchanges {
                 if let Some(target) = self.targets.find(&binding.destination) {
                     self.targets.release(target, &name);
                 }
+                self.beyond.tell(&exchange, &binding, true);
                 removed.bindings.push(binding);
             }
+            self.leave_beyond(&name, &exchange.definition().kind);
             removed.exchanges.push(exchange.definition().clone());
             let to = Destination::Exchange(name);
             let sources: Vec<_> = self.bindings_to(&to).collect();
             for binding in sources {
                 let Some(source) = self.exchanges.get_mut(&binding.source) else { continue };
                 let Some(target) = self.targets.find(&to) else { continue };
-                removed.bindings.extend(source.remove_binding(binding, target));
+                if let Some(binding) = source.remove_binding(binding, target) {
+                    self.beyond.tell(source, &binding, true);
+                    removed.bindings.push(binding);
+                }
                 self.targets.release(target, source.name());
                 if source.definition().auto_delete && !source.has_bindings() {
                     going.push(source.name().clone());

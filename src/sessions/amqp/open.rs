@@ -144,7 +144,7 @@ impl Open {
                 return Err(Fault::new(ReplyCode::CONNECTION_FORCED, reason, (0, 0)));
             }
             // Nobody asked for it.
-            Event::Closed(_) | Event::BatchConfirmed { .. } => {}
+            Event::Closed(_) | Event::BatchConfirmed { .. } | Event::Peer(_) => {}
         }
         Ok(())
     }

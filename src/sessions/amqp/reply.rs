@@ -91,6 +91,7 @@ fn code(refusal: &Refusal, channel: ChannelId) -> ReplyCode {
         | Refusal::AccessRefused(_) => ReplyCode::ACCESS_REFUSED,
         Refusal::Locked { .. } | Refusal::OneReaderOnly { .. } => ReplyCode::RESOURCE_LOCKED,
         Refusal::Inequivalent { .. }
+        | Refusal::Elsewhere { .. }
         | Refusal::InvalidArgument { .. }
         | Refusal::InUse { .. }
         | Refusal::NotEmpty { .. }

@@ -164,7 +164,7 @@ impl Open {
             // Messages come in batches only, and what is refused of them is said with the confirm.
             Event::Confirmed { .. } | Event::Returned { .. } => {}
             Event::Refused { cause: Cause::Publish | Cause::Timeout, .. } => {}
-            Event::Closed(_) | Event::ForceClose(_) => {}
+            Event::Closed(_) | Event::ForceClose(_) | Event::Peer(_) => {}
         }
     }
 

@@ -27,9 +27,10 @@ pub(super) fn code(refusal: &Refusal) -> Code {
         | Refusal::OneReaderOnly { .. }
         | Refusal::ExclusiveUse { .. }
         | Refusal::InUse { .. } => Code::InUse,
-        Refusal::Inequivalent { .. } | Refusal::NotEmpty { .. } | Refusal::Precondition(_) => {
-            Code::Precondition
-        }
+        Refusal::Inequivalent { .. }
+        | Refusal::Elsewhere { .. }
+        | Refusal::NotEmpty { .. }
+        | Refusal::Precondition(_) => Code::Precondition,
         Refusal::InvalidArgument { .. } | Refusal::UnknownExchangeKind(_) => Code::Invalid,
         Refusal::NotImplemented(_) => Code::NotImplemented,
         Refusal::NotAllowed(_) => Code::NotAllowed,

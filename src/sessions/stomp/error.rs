@@ -143,6 +143,7 @@ fn amqp_names(refusal: &Refusal) -> (&'static str, &'static str) {
             ("resource_locked", "RESOURCE_LOCKED")
         }
         Refusal::Inequivalent { .. }
+        | Refusal::Elsewhere { .. }
         | Refusal::InvalidArgument { .. }
         | Refusal::UnknownExchangeKind(_)
         | Refusal::InUse { .. }

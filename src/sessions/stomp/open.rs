@@ -199,6 +199,7 @@ impl Open {
             Event::Refused { cause: Cause::Timeout, .. }
             | Event::Returned { .. }
             | Event::Closed(_)
+            | Event::Peer(_)
             | Event::BatchConfirmed { .. } => {}
         }
         Ok(())

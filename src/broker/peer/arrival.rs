@@ -1,0 +1,151 @@
+//! Messages from another host: taken once, however often they are brought.
+//!
+//! How far an outbox was taken is written in the same batch as the messages: both are durable, or neither is. An outbox
+//! is brought in order of position, so one number says it all.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::parcel::{Parcel, unpack};
+use super::{Arrival, Broker, HOPS_MAX, PeerEvent};
+use crate::broker::command::{ConnectionId, MailboxId};
+use crate::broker::definition::{Definition, TakenDefinition};
+use crate::broker::event::{Effect, Event, Write};
+use crate::broker::message::Message;
+use crate::broker::name::{Name, Time};
+use crate::broker::publish::Targets;
+
+impl Broker {
+    pub(super) fn arrive(
+        &mut self,
+        from: ConnectionId,
+        arrival: Arrival,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(host) = self.peers.guest(from) else { return };
+        self.note_publisher(from, out);
+        let Arrival { vhost, outbox, messages } = arrival;
+        let Some(neighbour) = self.peers.neighbours.get_mut(&host) else { return };
+        let taken = neighbour.taken.get(&vhost).filter(|(of, _)| *of == outbox);
+        let before = taken.map_or(0, |(_, upto)| upto.0);
+        let Some(last) = messages.last().map(|(seq, _)| *seq) else { return };
+        let mut count = 0;
+        let total = messages.len() as u64;
+        for (seq, message) in messages {
+            if seq.0 > before {
+                count += 1;
+                self.take_in(&vhost, message, now, out);
+            }
+        }
+        if let Some(neighbour) = self.peers.neighbours.get_mut(&host) {
+            neighbour.arrived += count;
+            neighbour.repeated += total - count;
+            if last.0 > before {
+                neighbour.taken.insert(vhost.clone(), (outbox, last));
+                let definition = TakenDefinition { host, vhost, outbox, upto: last };
+                let definition = Box::new(Definition::Taken(definition));
+                out.push(Effect::Write(Write::Define(definition)));
+            }
+        }
+        out.push(Effect::NotifyDurable(from, Event::Peer(PeerEvent::Arrived { outbox, upto: last })));
+    }
+
+    fn take_in(&mut self, vhost: &Name, message: Message, now: Time, out: &mut Vec<Effect>) {
+        let Parcel { message, hops, keys } = unpack(message);
+        let message = Arc::new(message);
+        self.totals.published += 1;
+        self.totals.sizes.count(message.body().len() as u64);
+        let own = [Bytes::copy_from_slice(message.key())];
+        let keys = if keys.is_empty() { &own[..] } else { &keys[..] };
+        let (first, more) = keys.split_first().map_or((&[][..], &[][..]), |(a, b)| (&a[..], b));
+        let (targets, routed) = self.follow_home(vhost, message.exchange(), first, more, &message);
+        let goes_on = targets.is_empty() && routed.delayed.is_empty();
+        if goes_on && (!message.exchange().is_empty() || !self.pass_on(vhost, &message, keys, hops, now, out))
+        {
+            self.totals.unroutable += 1;
+        }
+        self.delay(vhost, &routed.delayed, &message, more, now, out);
+        self.place(&targets, message, now, out);
+    }
+
+    /// To where its mailbox lives now, if that is known and the message was not at too many hosts.
+    fn pass_on(
+        &mut self,
+        vhost: &Name,
+        message: &Arc<Message>,
+        keys: &[Bytes],
+        hops: u8,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let hops = hops.saturating_add(1);
+        let parts = self.parts_abroad(vhost, keys);
+        if parts.is_empty() || hops >= HOPS_MAX {
+            return false;
+        }
+        for (outbox, keys) in parts {
+            self.place_abroad(outbox, message, &keys, hops, now, out);
+        }
+        true
+    }
+
+    /// The outboxes to which keys of the default exchange lead, each with its keys.
+    pub(in crate::broker) fn parts_abroad(
+        &self,
+        vhost: &Name,
+        keys: &[Bytes],
+    ) -> Vec<(MailboxId, Vec<Bytes>)> {
+        let mut parts: Vec<(MailboxId, Vec<Bytes>)> = Vec::new();
+        let Some(of) = self.vhosts.get(vhost) else { return parts };
+        for key in keys {
+            let Ok(name) = std::str::from_utf8(key) else { continue };
+            if of.mailboxes.contains_key(name) {
+                continue;
+            }
+            let Some(&outbox) = self.home_of(vhost, name).and_then(|it| of.outboxes.get(it)) else {
+                continue;
+            };
+            match parts.iter_mut().find(|(id, _)| *id == outbox) {
+                Some((_, keys)) => keys.push(key.clone()),
+                None => parts.push((outbox, vec![key.clone()])),
+            }
+        }
+        parts
+    }
+
+    /// Outboxes among the targets of a message with several keys: there it comes to rest with those that lead there.
+    pub(in crate::broker) fn place_keyed(
+        &mut self,
+        vhost: &Name,
+        targets: &mut Targets,
+        message: &Arc<Message>,
+        more_keys: &[Bytes],
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let mailboxes = &self.mailboxes;
+        let abroad = |id: &MailboxId| mailboxes.get(id).is_some_and(|it| it.outbox.is_some());
+        let outboxes: Vec<_> = targets.iter().copied().filter(abroad).collect();
+        if outboxes.is_empty() {
+            return;
+        }
+        targets.retain(|id| !outboxes.contains(id));
+        let mut keys = vec![Bytes::copy_from_slice(message.key())];
+        keys.extend_from_slice(more_keys);
+        let parts = if message.exchange().is_empty() {
+            self.parts_abroad(vhost, &keys)
+        } else {
+            outboxes.into_iter().map(|id| (id, keys.clone())).collect()
+        };
+        for (outbox, keys) in parts {
+            self.place_abroad(outbox, message, &keys, 0, now, out);
+        }
+    }
+
+    pub(in crate::broker) fn restore_taken(&mut self, it: TakenDefinition) {
+        let neighbour = self.peers.neighbours.entry(it.host).or_default();
+        neighbour.taken.insert(it.vhost, (it.outbox, it.upto));
+    }
+}
