@@ -57,6 +57,13 @@ kinds! {
     List = 0x30,
     Define = 0x31,
     Undefine = 0x32,
+    /// Another host says who it is.
+    PeerHello = 0x40,
+    Proof = 0x41,
+    /// What lives at the host that dialled.
+    Routes = 0x42,
+    /// Messages for what lives at the host that was dialled.
+    Forward = 0x43,
     Hello = 0x80,
     /// What was asked is done; the payload depends on the request.
     Done = 0x81,
@@ -74,6 +81,11 @@ kinds! {
     Pong = 0x88,
     /// The server's last word, with a code and the reason.
     Goodbye = 0x89,
+    /// The host that was dialled says who it is.
+    Challenge = 0xc0,
+    Welcome = 0xc1,
+    Learned = 0xc2,
+    Taken = 0xc3,
 }
 
 /// One frame, borrowed from the input.

@@ -8,6 +8,7 @@ mod code;
 mod delivery;
 mod frame;
 mod notice;
+mod peer;
 mod preface;
 mod properties;
 mod push;
@@ -20,6 +21,10 @@ pub use code::Code;
 pub use delivery::{Deliveries, DeliveryBatch, DeliveryMarks, DeliveryRef, NewDelivery};
 pub use frame::{FLAG_MORE, FRAME_HEAD_SIZE, Frame, FrameError, Kind, next_frame};
 pub use notice::{Hello, Refused, RefusedMessage, decode_pushed, encode_pushed};
+pub use peer::{
+    ChangeRef, Forward, ForwardBatch, ForwardedRef, PROOF_SIZE, PeerHello, RouteRef, Routes,
+    RoutesBatch, Taken, Welcome, decode_learned, decode_proof, encode_learned, encode_proof,
+};
 pub use preface::{
     PREFACE_SIZE, Preface, VERSION, encode_answer, encode_preface, read_answer, read_preface,
 };

@@ -82,7 +82,15 @@ impl<'a> Request<'a> {
             }),
             Kind::Define => Self::Define(Define { what: r.u8()?, fields: r.table()? }),
             Kind::Undefine => Self::Undefine(Undefine::read(r)?),
-            Kind::Hello
+            Kind::PeerHello
+            | Kind::Proof
+            | Kind::Routes
+            | Kind::Forward
+            | Kind::Challenge
+            | Kind::Welcome
+            | Kind::Learned
+            | Kind::Taken
+            | Kind::Hello
             | Kind::Done
             | Kind::Refused
             | Kind::Pushed

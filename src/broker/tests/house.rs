@@ -474,6 +474,12 @@ impl House {
         self.broker.find(&"/".into(), name).expect("a mailbox of that name")
     }
 
+    /// Messages that came to mailboxes whose names begin so.
+    pub(super) fn mailbox_published(&self, prefix: &str) -> u64 {
+        let all = self.broker.mailboxes.values().filter(|it| it.name.starts_with(prefix));
+        all.map(|it| it.counts.published).sum()
+    }
+
     pub(super) fn exists(&self, name: &str) -> bool {
         self.broker.find(&"/".into(), name).is_some()
     }
@@ -507,6 +513,7 @@ impl House {
                 Event::Blocked(Some(why)) => format!("blocked: {why}"),
                 Event::Blocked(None) => "unblocked".into(),
                 Event::Closed(_) => "closed".into(),
+                Event::Peer(event) => format!("{event:?}"),
                 Event::ForceClose(why) => format!("closed by force: {why}"),
                 Event::Reply { result: Ok(_), .. } => "yes".into(),
                 Event::Reply { result: Err(refusal), .. } => format!("no: {refusal}"),

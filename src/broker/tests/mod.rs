@@ -10,6 +10,7 @@ mod house;
 mod inspecting;
 mod keys;
 mod paging;
+mod peers;
 mod permissions;
 mod policies;
 mod publishing;
