@@ -10,10 +10,10 @@ use super::definition::{
 use super::event::{Effect, Event, Recovered, Reply, Write};
 use super::limits::Limits;
 use super::name::{Name, Time};
+use super::peer::is_outbox_name;
 use super::policy;
 use super::refusal::{Kind, Refusal};
 use super::routing::{Bound, Declared, Exchanges};
-use super::peer::is_outbox_name;
 use super::topology::is_delay_name;
 use super::vhost::Vhost;
 use super::{Broker, SERVER};

@@ -12,8 +12,8 @@ use super::flow::Passage;
 use super::limits::{Overflow, TIME_SPAN_MAX_MS};
 use super::message::{Message, MessageId};
 use super::name::{Name, Time};
-use super::refusal::{Action, Kind, Refusal};
 use super::peer::is_outbox_name;
+use super::refusal::{Action, Kind, Refusal};
 use super::routing::Routed;
 use super::topology::is_delay_name;
 use super::{Broker, carry};
@@ -104,7 +104,8 @@ impl Broker {
                     }
                     (all > targets.len(), targets)
                 });
-                let routed = targets.as_ref().is_none_or(|(placed, rest)| *placed || !rest.is_empty());
+                let routed =
+                    targets.as_ref().is_none_or(|(placed, rest)| *placed || !rest.is_empty());
                 self.count_inflow(from, channel, |it| it.count(routed, confirm.is_some()));
                 match targets {
                     None => return Ok(Fate::Routed { taken: true }),

@@ -49,7 +49,10 @@ impl Broker {
                 out.push(Effect::Write(Write::Define(definition)));
             }
         }
-        out.push(Effect::NotifyDurable(from, Event::Peer(PeerEvent::Arrived { outbox, upto: last })));
+        out.push(Effect::NotifyDurable(
+            from,
+            Event::Peer(PeerEvent::Arrived { outbox, upto: last }),
+        ));
     }
 
     fn take_in(&mut self, vhost: &Name, message: Message, now: Time, out: &mut Vec<Effect>) {
@@ -62,7 +65,9 @@ impl Broker {
         let (first, more) = keys.split_first().map_or((&[][..], &[][..]), |(a, b)| (&a[..], b));
         let (targets, routed) = self.follow_home(vhost, message.exchange(), first, more, &message);
         let goes_on = targets.is_empty() && routed.delayed.is_empty();
-        if goes_on && (!message.exchange().is_empty() || !self.pass_on(vhost, &message, keys, hops, now, out))
+        if goes_on
+            && (!message.exchange().is_empty()
+                || !self.pass_on(vhost, &message, keys, hops, now, out))
         {
             self.totals.unroutable += 1;
         }

@@ -75,14 +75,30 @@ pub struct Arrival {
 #[derive(Debug)]
 pub enum PeerEvent {
     /// The connection takes this outbox to its host.
-    Carries { outbox: MailboxId, vhost: Name },
+    Carries {
+        outbox: MailboxId,
+        vhost: Name,
+    },
     /// What this host has that is new: all of it where it `begins`, until it `ends`.
-    Adverts { changes: Vec<RouteChange>, begins: bool, ends: bool, version: u64, base: u64 },
+    Adverts {
+        changes: Vec<RouteChange>,
+        begins: bool,
+        ends: bool,
+        version: u64,
+        base: u64,
+    },
     /// The connection speaks for its host, of which everything up to this version is known.
-    Greeted { known: u64 },
-    Learned { version: u64 },
+    Greeted {
+        known: u64,
+    },
+    Learned {
+        version: u64,
+    },
     /// Messages up to here are at rest, or were before.
-    Arrived { outbox: MailboxId, upto: Seq },
+    Arrived {
+        outbox: MailboxId,
+        upto: Seq,
+    },
 }
 
 /// Everything about other hosts.

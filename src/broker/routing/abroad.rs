@@ -102,8 +102,14 @@ impl Exchanges {
 
     /// The exchange came: bindings that waited for it.
     pub(super) fn reach_beyond(&mut self, exchange: &Name) {
-        let waiting: Vec<_> =
-            self.beyond.bindings.get(exchange).into_iter().flatten().map(|(_, it)| it.clone()).collect();
+        let waiting: Vec<_> = self
+            .beyond
+            .bindings
+            .get(exchange)
+            .into_iter()
+            .flatten()
+            .map(|(_, it)| it.clone())
+            .collect();
         for binding in waiting {
             self.extend(exchange, &binding);
         }

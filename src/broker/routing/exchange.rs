@@ -261,7 +261,13 @@ impl Router {
         }
     }
 
-    pub(super) fn bind(&mut self, target: TargetId, to: &Destination, key: &Bytes, arguments: &Table) {
+    pub(super) fn bind(
+        &mut self,
+        target: TargetId,
+        to: &Destination,
+        key: &Bytes,
+        arguments: &Table,
+    ) {
         match self {
             Self::Direct(it) => it.bind(target, key),
             Self::Fanout(it) => it.bind(target),
@@ -274,7 +280,13 @@ impl Router {
         }
     }
 
-    pub(super) fn unbind(&mut self, target: TargetId, to: &Destination, key: &Bytes, arguments: &Table) {
+    pub(super) fn unbind(
+        &mut self,
+        target: TargetId,
+        to: &Destination,
+        key: &Bytes,
+        arguments: &Table,
+    ) {
         match self {
             Self::Direct(it) => it.unbind(target, key),
             Self::Fanout(it) => it.unbind(target),

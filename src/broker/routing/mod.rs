@@ -26,8 +26,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use abroad::{Abroad, BindingChange};
 use abroad::Beyond;
+pub use abroad::{Abroad, BindingChange};
 pub use delayed::delay_ms;
 pub use equivalence::{bare, difference, type_name};
 pub use exchange::Exchange;

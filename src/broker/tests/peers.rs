@@ -90,12 +90,9 @@ impl Hosts {
         let (dial, guest) = (ConnectionId(self.next), ConnectionId(self.next + 1));
         let (name, run) = (self.hosts[from].name.clone(), self.hosts[from].run);
         self.ask(to, guest, Peering::Greet { host: name, run });
-        let known = loop {
-            match self.hosts[to].house.events.pop_front() {
-                Some((id, Event::Peer(PeerEvent::Greeted { known }))) if id == guest => break known,
-                Some(_) => {}
-                None => panic!("a greeting is answered"),
-            }
+        let greeted = self.take(to, guest);
+        let [Event::Peer(PeerEvent::Greeted { known })] = greeted[..] else {
+            panic!("{greeted:?}")
         };
         let host = self.hosts[to].name.clone();
         self.ask(from, dial, Peering::Carry { host });
@@ -589,7 +586,9 @@ fn a_mailbox_that_lives_elsewhere_is_declared_as_what_it_is() {
     let client = house.connect_lax();
     assert!(house.ask(client, mailbox("work", &[("x-max-length", int(5))])).is_ok());
     assert!(!house.exists("work"));
-    assert!(house.refused(client, mailbox("work", &[])).starts_with("inequivalent arg 'x-max-length'"));
+    assert!(
+        house.refused(client, mailbox("work", &[])).starts_with("inequivalent arg 'x-max-length'")
+    );
     let get = Request::Get { mailbox: "work".into(), no_ack: true };
     assert_eq!(house.refused(client, get), "queue 'work' in vhost '/' lives on host 'b'");
 }
