@@ -1,9 +1,18 @@
-//! Other hosts: who they are, and whom to dial.
+//! Other hosts: who they are, whom to dial, and the links to them.
 //!
 //! Values only; the sockets, files and directories are in `server/`.
 
+mod guest;
+mod handshake;
 mod host;
+mod link;
 mod membership;
+mod routes;
+#[cfg(test)]
+mod tests;
 
+pub use guest::Guest;
+pub use handshake::{LinkSettings, Registry};
 pub use host::{Host, HostId, NotAHostName, NotAPeerAddress, PeerAddress, host_name};
+pub use link::Link;
 pub use membership::{Dial, Known, Meeting, Membership, Sighting, Source};

@@ -425,9 +425,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Conversation<I> {
     }
 }
 
-/// The client is known and wants a virtual host.
+/// The client is known and wants a virtual host, or is a host itself.
 fn opens(commands: &[Command]) -> bool {
-    commands.iter().any(|it| matches!(it, Command::Open(..)))
+    commands.iter().any(|it| matches!(it, Command::Open(..) | Command::Peer(_)))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
 
 use super::outbox::EventQueue;
-use crate::broker::{Command, ConnectionId};
+use crate::broker::{Command, ConnectionId, Peering};
 
 /// Batches that wait in a lane; one batch holds what one read of a socket brought.
 pub(super) const LANE_BATCHES_MAX: usize = 256;
@@ -133,7 +133,11 @@ impl Lane {
             permit.send(Input::Batch(batch(self.id, commands)));
             return Poll::Ready(Ok(()));
         }
-        let publishes = |it: &Command| matches!(it, Command::Publish(_) | Command::PublishBatch(_));
+        let publishes = |it: &Command| match it {
+            Command::Publish(_) | Command::PublishBatch(_) => true,
+            Command::Peer(it) => matches!(**it, Peering::Arrive(_)),
+            _ => false,
+        };
         self.publishes = self.publishes || commands.iter().any(publishes);
         let sender = self.requests.lane(self.publishes);
         let full = match sender.try_reserve() {

@@ -22,7 +22,7 @@ pub use delivery::{Deliveries, DeliveryBatch, DeliveryMarks, DeliveryRef, NewDel
 pub use frame::{FLAG_MORE, FRAME_HEAD_SIZE, Frame, FrameError, Kind, next_frame};
 pub use notice::{Hello, Refused, RefusedMessage, decode_pushed, encode_pushed};
 pub use peer::{
-    ChangeRef, Forward, ForwardBatch, ForwardedRef, PROOF_SIZE, PeerHello, RouteRef, Routes,
+    ChangeRef, Forward, ForwardBatch, ForwardedRef, PROBE, PROOF_SIZE, PeerHello, RouteRef, Routes,
     RoutesBatch, Taken, Welcome, decode_learned, decode_proof, encode_learned, encode_proof,
 };
 pub use preface::{

@@ -89,9 +89,12 @@ impl Welcome {
     }
 }
 
+/// Flag of a proof: the dialler only wanted to know who is there.
+pub const PROBE: u8 = 1;
+
 /// The dialler's proof.
-pub fn encode_proof(proof: &[u8; PROOF_SIZE], out: &mut BytesMut) {
-    write_frame(Kind::Proof, 0, 0, out, |out| out.put_slice(proof));
+pub fn encode_proof(flags: u8, proof: &[u8; PROOF_SIZE], out: &mut BytesMut) {
+    write_frame(Kind::Proof, flags, 0, out, |out| out.put_slice(proof));
 }
 
 pub fn decode_proof(payload: &[u8]) -> Result<[u8; PROOF_SIZE], Malformed> {

@@ -14,7 +14,7 @@ mod refusal;
 mod settings;
 mod settle;
 mod subscribe;
-mod table;
+pub(crate) mod table;
 mod topology;
 mod will;
 

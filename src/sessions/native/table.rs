@@ -8,17 +8,23 @@ use crate::broker::{NEUTRAL, Properties, Table};
 const HEADERS_ONLY: [u8; 2] = (1u16 << 10).to_le_bytes();
 
 /// The bytes were checked when the frame was read. Empty for no entries.
-pub(super) fn decode(bytes: &[u8]) -> Table {
+pub(crate) fn decode(bytes: &[u8]) -> Table {
     if bytes.is_empty() {
         return Table::new();
     }
     (NEUTRAL.decode)(&[&HEADERS_ONLY, bytes].concat()).headers.unwrap_or_default()
 }
 
-/// Appends the table's bytes with their size before them.
-pub(super) fn put(table: Table, out: &mut BytesMut) {
+/// The table's bytes.
+pub(crate) fn encode(table: Table) -> Vec<u8> {
     let mut bytes = Vec::new();
     let properties = Properties { headers: Some(table), ..Properties::default() };
     (NEUTRAL.encode)(&properties, &mut bytes);
-    pillarbox_native::put_table(&bytes[HEADERS_ONLY.len()..], out);
+    bytes.drain(..HEADERS_ONLY.len());
+    bytes
+}
+
+/// Appends the table's bytes with their size before them.
+pub(super) fn put(table: Table, out: &mut BytesMut) {
+    pillarbox_native::put_table(&encode(table), out);
 }
