@@ -228,6 +228,8 @@ sections! {
         directory_prefix: KeyPrefix = KeyPrefix::new("pillarbox/hosts"),
         /// A host that is no longer heard of leaves Consul and etcd after so long; 10 seconds at least.
         directory_ttl: Period = Period::seconds(15),
+        /// A link gives a sign of life twice in this time, and is given up after twice of it without one.
+        heartbeat: Period = Period::seconds(10),
         /// A host that no link reached and no directory named for so long is no longer dialled. It may come back by itself.
         forget_after: Period = Period::seconds(7 * 24 * 3600),
     }

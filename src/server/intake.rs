@@ -58,6 +58,12 @@ pub(super) fn lanes() -> (Requests, Intake) {
 }
 
 impl Requests {
+    /// A word of the server itself. With the broker gone, nobody needs it.
+    pub(super) async fn tell(&self, command: Command) {
+        let batch = Batch { from: crate::broker::SERVER, commands: vec![command] };
+        let _ = self.plain.send(Input::Batch(batch)).await;
+    }
+
     fn lane(&self, publishing: bool) -> &mpsc::Sender<Input> {
         if publishing { &self.publishing } else { &self.plain }
     }

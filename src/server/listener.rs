@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{End, House, drive};
 use super::http;
+use super::peering::Peering;
 use super::throttle::Origin;
 use super::tls::{Secured, Tls};
 use super::traffic::{Counted, Register};
@@ -35,6 +36,8 @@ pub enum Protocol {
     /// Requests and answers; a websocket becomes a connection of its own.
     Http,
     Native,
+    /// Other hosts.
+    Peer,
 }
 
 impl Protocol {
@@ -44,6 +47,7 @@ impl Protocol {
             Self::Stomp => "stomp",
             Self::Http => "http",
             Self::Native => "native",
+            Self::Peer => "peers",
         }
     }
 
@@ -54,6 +58,7 @@ impl Protocol {
             Self::Stomp => "stomp-tls",
             Self::Http => "http-tls",
             Self::Native => "native-tls",
+            Self::Peer => "peers-tls",
         }
     }
 }
@@ -79,6 +84,8 @@ pub(super) struct Sessions {
     pub(super) native: Arc<native::Settings>,
     /// Of connections inside the process.
     pub(super) local: Arc<native::Settings>,
+    /// Of other hosts, where there may be any.
+    pub(super) peering: Option<Arc<Peering>>,
 }
 
 /// What all listeners of a server share.
@@ -216,6 +223,11 @@ impl Door {
             }
             Protocol::Stomp => stomp_session,
             Protocol::Native => native_session,
+            Protocol::Peer => {
+                let Some(peering) = self.sessions.peering.clone() else { return };
+                self.converse_as(io, ends, protocol.name(), |facts, _| peering.guest(facts)).await;
+                return drop(permit);
+            }
             Protocol::Http => return http::serve(io, ends, permit, self.clone()).await,
         };
         let name = if ends.secured.is_some() { protocol.tls_name() } else { protocol.name() };
@@ -230,6 +242,18 @@ impl Door {
         ends: Ends,
         protocol: &'static str,
         session: NewSession,
+    ) where
+        I: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        self.converse_as(io, ends, protocol, session).await;
+    }
+
+    pub(super) async fn converse_as<I>(
+        &self,
+        io: I,
+        ends: Ends,
+        protocol: &'static str,
+        session: impl FnOnce(Facts, &Sessions) -> Box<dyn Session>,
     ) where
         I: AsyncRead + AsyncWrite + Unpin + Send,
     {

@@ -21,6 +21,7 @@ mod membership;
 mod notice;
 mod outbox;
 mod password;
+mod peering;
 mod reader;
 mod release;
 mod shutdown;
@@ -58,6 +59,7 @@ use self::connection::{House, Limits};
 use self::listener::{Door, Listener, Sessions};
 use self::membership::Members;
 use self::notice::Notice;
+use self::peering::Peering;
 use self::throttle::Patience;
 use self::tls::{Files, Tls};
 use self::traffic::Register;
@@ -144,15 +146,15 @@ impl Server {
         let first_user = first_user::wanted(&config.login, &recovered).await?;
 
         let clock = Clock::start();
-        let listens_to_peers = match config.listen.peers {
-            Address::At(address) => Some(address),
-            Address::Off => None,
-        };
+        let of_peers = listeners.iter().map(Listener::listening);
+        let listens_to_peers =
+            of_peers.filter(|it| it.protocol == Protocol::Peer).map(|it| it.address).next();
         let members = match membership::wanted(&config) {
             true => Some(Members::open(&config, secret, listens_to_peers, clock).await?),
             false => None,
         };
-        let settings = broker_settings(&config)?;
+        let start = members.as_ref().map_or(0, |it| it.me().incarnation);
+        let settings = Settings { start, ..broker_settings(&config)? };
         #[cfg(feature = "planted")]
         let early = settings.plant == Some(Plant::ConfirmBeforeSync);
         let mut effects = Vec::new();
@@ -222,6 +224,10 @@ impl Server {
         getrandom::fill(&mut secret)?;
         let token = native::Token(secret);
         let local = native::Settings { token: Some(token.clone()), ..native_settings(&config) };
+        let frame_size_max = native_settings(&config).frame_size_max;
+        let peering = members
+            .clone()
+            .map(|members| Arc::new(Peering::new(members, &config, frame_size_max)));
         let door = Door {
             house,
             sessions: Arc::new(Sessions {
@@ -229,6 +235,7 @@ impl Server {
                 stomp: Arc::new(stomp_settings(&config)),
                 native: Arc::new(native_settings(&config)),
                 local: Arc::new(local),
+                peering: peering.clone(),
             }),
             http: Arc::new(http_settings(&config)),
             leases: Arc::default(),
@@ -242,6 +249,9 @@ impl Server {
         if let Some(members) = members {
             members.follow(&config.peers, &door.tasks, &door.closed);
             tokio::spawn(members.keep(door.closed.clone()));
+        }
+        if let Some(peering) = peering {
+            tokio::spawn(peering.dial_all(door.clone()));
         }
         for listener in listeners {
             tokio::spawn(listener.accept(door.clone()));
@@ -326,6 +336,7 @@ async fn bind(
         (Protocol::Stomp, listen.stomp, None),
         (Protocol::Http, listen.http, None),
         (Protocol::Native, listen.native, None),
+        (Protocol::Peer, listen.peers, None),
     ];
     for (protocol, address, usual) in [
         (Protocol::Amqp, listen.amqp_tls, usual.amqp_tls),
@@ -346,7 +357,8 @@ async fn bind(
     for (protocol, address, tls) in wanted {
         let name = if tls.is_some() { protocol.tls_name() } else { protocol.name() };
         if let Address::At(at) = address {
-            if address.is_open() && !first_user::reachable(&config.login, recovered) {
+            let for_users = protocol != Protocol::Peer;
+            if for_users && address.is_open() && !first_user::reachable(&config.login, recovered) {
                 return Err(StartError::NoUsers { protocol: name, address: at });
             }
             let listener = Listener::bind(protocol, tls, at)

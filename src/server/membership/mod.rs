@@ -204,7 +204,6 @@ impl Members {
     }
 }
 
-#[expect(dead_code, reason = "for the links")]
 impl Members {
     pub(super) fn secret(&self) -> Option<&Secret> {
         self.shared.secret.as_ref()
