@@ -19,6 +19,7 @@ use super::limits::MailboxKind;
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::name::{Name, Time};
+use super::peer::PeerView;
 use super::quota::Limited;
 use super::refusal::{Action, Kind, Refusal};
 pub use super::stream::{CursorView, KeyView};
@@ -62,6 +63,8 @@ pub enum Inspect {
     Bindings { vhost: Name, of: BindingsOf, skip: usize, count: usize },
     /// Definitions of one kind, of one virtual host or of all; so many are left out before the first.
     Definitions { kind: DefinitionKind, vhost: Option<Name>, skip: usize, count: usize },
+    /// Other hosts in order of name, after a name, at most so many.
+    Peers { after: Option<Name>, count: usize },
     /// Counters of mailboxes in order of number, after a number.
     Samples { after: Option<MailboxId>, count: usize },
     /// The whole broker.
@@ -83,6 +86,7 @@ pub enum Inspection {
     Exchanges(Vec<ExchangeView>),
     Bindings(Vec<BindingDefinition>),
     Definitions(Vec<Definition>),
+    Peers(Vec<PeerView>),
     Samples(Vec<MailboxSample>),
     Overview(Box<Overview>),
 }
@@ -271,6 +275,11 @@ impl Broker {
                 self.check_sight(from, None)?;
                 let count = (*count).min(SLICE_MAX);
                 Inspection::Definitions(self.definitions(*kind, vhost.as_ref(), *skip, count))
+            }
+            Inspect::Peers { after, count } => {
+                self.check_sight(from, None)?;
+                let count = (*count).min(SLICE_MAX);
+                Inspection::Peers(self.peer_views(after.as_ref(), count))
             }
             Inspect::Samples { after, count } => {
                 self.check_sight(from, None)?;

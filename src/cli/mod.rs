@@ -9,6 +9,7 @@ mod delayed;
 mod kv;
 mod limit;
 mod mailbox;
+mod peer;
 mod pipe;
 mod policy;
 mod progress;
@@ -85,6 +86,7 @@ enum Verb {
     Unbind(Box<To<topology::Bind>>),
     Consumer(Box<To<watch::ConsumerVerb>>),
     Connection(Box<To<watch::ConnectionVerb>>),
+    Peer(Box<To<peer::PeerVerb>>),
     User(Box<To<user::UserVerb>>),
     Permission(Box<To<user::PermissionVerb>>),
     Limit(Box<To<limit::LimitVerb>>),
@@ -120,6 +122,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Unbind(it) => it.broker.run(it.verb.run(false, &it.broker)),
         Verb::Consumer(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Connection(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Peer(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::User(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Permission(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Limit(it) => it.broker.run(it.verb.run(&it.broker)),

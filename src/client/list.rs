@@ -29,6 +29,8 @@ pub enum List {
     /// Of one mailbox, not taken out of it.
     Messages,
     Limits,
+    /// Other hosts, and what waits for them here.
+    Peers,
     /// Those of a key-value mailbox that have a value.
     Keys,
     /// Cursors and groups of one stream.
@@ -64,6 +66,7 @@ impl List {
             Self::Delayed => wire::List::DELAYED,
             Self::Messages => wire::List::MESSAGES,
             Self::Limits => wire::List::LIMITS,
+            Self::Peers => wire::List::PEERS,
             Self::Keys => wire::List::KEYS,
             Self::Cursors => wire::List::CURSORS,
         }

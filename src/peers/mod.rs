@@ -8,8 +8,6 @@ mod host;
 mod link;
 mod membership;
 mod routes;
-#[cfg(test)]
-mod tests;
 
 pub use guest::Guest;
 pub use handshake::{LinkSettings, Registry};

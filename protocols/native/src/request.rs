@@ -432,6 +432,8 @@ impl List<'_> {
     pub const MESSAGES: u8 = 20;
     /// Of users and of virtual hosts.
     pub const LIMITS: u8 = 12;
+    /// Other hosts, and what waits for them.
+    pub const PEERS: u8 = 14;
     /// Of the key-value mailbox that is named.
     pub const KEYS: u8 = 10;
     /// Cursors and groups of the stream that is named.

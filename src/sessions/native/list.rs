@@ -12,7 +12,7 @@ use crate::broker::inspect::{
     MailboxView,
 };
 use crate::broker::{
-    ConnectionId, Holder, Limited, NEUTRAL, Name, PolicyDefinition, Request, Seq, Table, Time,
+    ConnectionId, Holder, Limited, NEUTRAL, Name, PeerView, PolicyDefinition, Request, Seq, Table, Time,
     Value,
 };
 use crate::sessions::Outbox;
@@ -56,6 +56,10 @@ impl Open {
                 let after = after.split_once(' ').map(|(of, name)| (of == OPERATOR, name.into()));
                 Inspect::Policies { vhost, after, count }
             }
+            wire::List::PEERS => {
+                let after = (!after.is_empty()).then(|| Name::from(&*after));
+                Inspect::Peers { after, count }
+            }
             wire::List::LIMITS => Inspect::Quotas { after: after.parse().unwrap_or(0), count },
             _ => {
                 let text = "this broker has no such list";
@@ -77,6 +81,7 @@ pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox)
         Inspection::Connections(views) => (views.into_iter().map(connection).collect(), false),
         Inspection::Delayed(views) => (views.into_iter().map(delayed).collect(), false),
         Inspection::Policies(found) => (found.into_iter().map(policy).collect(), false),
+        Inspection::Peers(views) => (views.into_iter().map(peer).collect(), false),
         Inspection::Quotas(found) => (found.iter().map(limit).collect(), false),
         // Lists that this session never asks for.
         _ => (Vec::new(), true),
@@ -174,6 +179,38 @@ fn connection(view: ConnectionView) -> Table {
     row.number("channels", view.channels.into());
     row.number("consumers", view.consumers.into());
     row.number("unsettled", view.unsettled);
+    row.0
+}
+
+fn peer(view: PeerView) -> Table {
+    let mut row = Row::default();
+    row.text("name", &view.host);
+    let state = |since: Option<Time>| if since.is_some() { "up" } else { "down" };
+    row.text("to", state(view.carried_since));
+    row.text("from", state(view.greeted_since));
+    row.number("messages", view.messages);
+    row.number("bytes", view.bytes);
+    for (name, time) in [
+        ("oldest_ms", view.oldest),
+        ("to_since_ms", view.carried_since),
+        ("from_since_ms", view.greeted_since),
+    ] {
+        if let Some(time) = time {
+            row.number(name, time.0);
+        }
+    }
+    row.number("mailboxes", view.mailboxes);
+    row.number("bindings", view.bindings);
+    row.number("arrived", view.arrived);
+    row.number("repeated", view.repeated);
+    if let Some((at, error)) = &view.error {
+        row.text("error", error);
+        row.number("error_ms", at.0);
+    }
+    if !view.shadowed.is_empty() {
+        let names = view.shadowed.iter().map(|name| Value::text(name)).collect();
+        row.0.set("shadowed", Value::Array(names));
+    }
     row.0
 }
 
