@@ -183,10 +183,9 @@ impl Guest {
         let Some(frame) = next_frame(bytes, self.settings.frame_size_max)? else { return Ok(()) };
         let peering = match frame.kind {
             Kind::Ping => return Ok(()),
-            Kind::Routes => Peering::Learn(routes::read(&Routes::decode(
-                frame.flags,
-                frame.payload,
-            )?)),
+            Kind::Routes => {
+                Peering::Learn(routes::read(&Routes::decode(frame.flags, frame.payload)?))
+            }
             Kind::Forward => {
                 let forward = Forward::decode(frame.payload)?;
                 let mut messages = Vec::with_capacity(forward.count as usize);
@@ -234,7 +233,9 @@ impl Guest {
     fn fail(&mut self, fault: &Fault, out: &mut Outbox) {
         let peer = &self.peer;
         let who = match std::mem::replace(&mut self.state, State::Over) {
-            State::Challenged { host, .. } | State::Welcomed { host, .. } | State::Open { host } => {
+            State::Challenged { host, .. }
+            | State::Welcomed { host, .. }
+            | State::Open { host } => {
                 format!("host {} at {peer}", host.name)
             }
             _ => peer.clone(),

@@ -225,9 +225,8 @@ impl Server {
         let token = native::Token(secret);
         let local = native::Settings { token: Some(token.clone()), ..native_settings(&config) };
         let frame_size_max = native_settings(&config).frame_size_max;
-        let peering = members
-            .clone()
-            .map(|members| Arc::new(Peering::new(members, &config, frame_size_max)));
+        let peering =
+            members.clone().map(|members| Arc::new(Peering::new(members, &config, frame_size_max)));
         let door = Door {
             house,
             sessions: Arc::new(Sessions {

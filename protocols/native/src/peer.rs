@@ -238,7 +238,8 @@ impl RoutesBatch {
 
     pub fn add(&mut self, change: &ChangeRef<'_>, out: &mut BytesMut) {
         self.count += 1;
-        let marks = u8::from(change.gone) * GONE | u8::from(change.durable) * DURABLE;
+        let gone = if change.gone { GONE } else { 0 };
+        let marks = gone | if change.durable { DURABLE } else { 0 };
         out.put_u8(marks);
         match change.route {
             RouteRef::Mailbox { name, id, durable, exclusive, auto_delete, arguments } => {
@@ -247,7 +248,7 @@ impl RoutesBatch {
                 put_short(name.as_bytes(), out);
                 out.put_u64_le(id);
                 let properties =
-                    u8::from(durable) | u8::from(exclusive) << 1 | u8::from(auto_delete) << 2;
+                    u8::from(durable) | (u8::from(exclusive) << 1) | (u8::from(auto_delete) << 2);
                 out.put_u8(properties);
                 put_table(arguments, out);
             }

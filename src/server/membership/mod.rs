@@ -252,6 +252,7 @@ impl Members {
         self.change(|it| it.unlinked(id, now));
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "for `peer drop`"))]
     /// No longer dials the host, until it dials this one or a source names it.
     pub(super) fn forget(&self, id: HostId) -> bool {
         self.change(|it| it.forget(id))

@@ -13,9 +13,7 @@ use self::dial::Dialler;
 use super::listener::Door;
 use super::membership::Members;
 use crate::config::Config;
-use crate::peers::{
-    Dial, Guest, Host, HostId, Link, LinkSettings, Meeting, PeerAddress, Registry,
-};
+use crate::peers::{Dial, Guest, Host, HostId, Link, LinkSettings, Meeting, PeerAddress, Registry};
 use crate::sessions::{Facts, Session};
 
 /// What all links of this host share.
@@ -109,7 +107,9 @@ impl Key {
     fn of(dial: &Dial) -> Self {
         match dial.id {
             Some(id) => Self::Host(id),
-            None => Self::Address(dial.addresses.first().map(ToString::to_string).unwrap_or_default()),
+            None => {
+                Self::Address(dial.addresses.first().map(ToString::to_string).unwrap_or_default())
+            }
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::broker::inspect::{
     MailboxView,
 };
 use crate::broker::{
-    ConnectionId, Holder, Limited, NEUTRAL, Name, PeerView, PolicyDefinition, Request, Seq, Table, Time,
-    Value,
+    ConnectionId, Holder, Limited, NEUTRAL, Name, PeerView, PolicyDefinition, Request, Seq, Table,
+    Time, Value,
 };
 use crate::sessions::Outbox;
 

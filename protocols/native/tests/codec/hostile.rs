@@ -20,6 +20,116 @@ fn read_all(frame: &Frame<'_>) {
     let _ = Refused::decode(frame.payload);
     let _ = Hello::decode(frame.payload);
     let _ = decode_pushed(frame.payload);
+    read_peer(frame);
+}
+
+/// What hosts say to each other; whether it was whole.
+fn read_peer(frame: &Frame<'_>) -> bool {
+    match frame.kind {
+        Kind::PeerHello | Kind::Challenge => PeerHello::decode(frame.payload).is_ok(),
+        Kind::Proof => decode_proof(frame.payload).is_ok(),
+        Kind::Welcome => Welcome::decode(frame.payload).is_ok(),
+        Kind::Learned => decode_learned(frame.payload).is_ok(),
+        Kind::Taken => Taken::decode(frame.payload).is_ok(),
+        Kind::Routes => Routes::decode(frame.flags, frame.payload).is_ok(),
+        Kind::Forward => Forward::decode(frame.payload)
+            .is_ok_and(|forward| forward.messages().all(|it| it.is_ok())),
+        _ => false,
+    }
+}
+
+fn peer_samples() -> Vec<Vec<u8>> {
+    let mut samples = Vec::new();
+    let mut add = |write: &dyn Fn(&mut BytesMut)| {
+        let mut out = BytesMut::new();
+        write(&mut out);
+        samples.push(out.to_vec());
+    };
+    let hello = PeerHello {
+        id: 7,
+        name: "a",
+        incarnation: 8,
+        run: 9,
+        address: "a.example:8476",
+        tags: vec!["ssd", "east"],
+        nonce: [3; PROOF_SIZE],
+    };
+    add(&|out| hello.encode(Kind::PeerHello, out));
+    add(&|out| hello.encode(Kind::Challenge, out));
+    add(&|out| encode_proof(PROBE, &[1; PROOF_SIZE], out));
+    add(&|out| Welcome { proof: [1; PROOF_SIZE], known: 5, frame_size_max: 9 }.encode(out));
+    add(&|out| encode_learned(5, out));
+    add(&|out| Taken { outbox: 1, upto: 2 }.encode(out));
+    add(&|out| {
+        let arguments = wire("01000000 01000000 'k' 0b 01000000 'v'");
+        let mut batch = RoutesBatch::begin(5, true, false, out);
+        let route = RouteRef::Mailbox {
+            name: "work",
+            id: 1,
+            durable: true,
+            exclusive: false,
+            auto_delete: true,
+            arguments: &arguments,
+        };
+        batch.add(&ChangeRef { vhost: "/", gone: false, durable: true, route }, out);
+        let route =
+            RouteRef::Binding { exchange: "news", kind: "topic", key: b"a.#", arguments: &[] };
+        batch.add(&ChangeRef { vhost: "/", gone: true, durable: false, route }, out);
+        batch.end(out);
+    });
+    add(&|out| {
+        let mut batch = ForwardBatch::begin("/", 77, out);
+        for seq in [5, 9] {
+            batch.add(
+                &ForwardedRef {
+                    seq,
+                    persistent: seq == 5,
+                    exchange: "news",
+                    key: b"a.b",
+                    id: 1,
+                    accepted_ms: 2,
+                    properties: &[],
+                    body: b"m",
+                },
+                out,
+            );
+        }
+        batch.end(out);
+    });
+    samples
+}
+
+#[test]
+fn what_hosts_say_is_whole_or_malformed() {
+    for sample in peer_samples() {
+        let whole = next_frame(&sample, u32::MAX).unwrap().unwrap();
+        assert!(read_peer(&whole), "{:?}", whole.kind);
+        for end in 0..whole.payload.len() {
+            let frame = Frame { payload: &whole.payload[..end], ..whole };
+            assert!(!read_peer(&frame), "{:?} cut at {end}", whole.kind);
+        }
+        let long = [whole.payload, &[0]].concat();
+        assert!(!read_peer(&Frame { payload: &long, ..whole }), "{:?} and more", whole.kind);
+    }
+}
+
+#[rstest]
+#[case::count_lies(Kind::Routes, "0500000000000000 ffffffff")]
+#[case::unknown_route(
+    Kind::Routes,
+    "0500000000000000 01000000 00 02 01 '/' 00 00 00 00 00000000 00 00 00"
+)]
+#[case::name_with_control(
+    Kind::Routes,
+    "0500000000000000 01000000 00 00 01 0a 00 0000000000000000 00 00000000"
+)]
+#[case::forward_count_lies(Kind::Forward, "01 '/' 0100000000000000 ffffffff")]
+#[case::tags_lie(
+    Kind::PeerHello,
+    "00000000000000000000000000000000 01 'a' 0000000000000000 0000000000000000 0000 ff"
+)]
+fn what_no_host_says_is_refused(#[case] kind: Kind, #[case] payload: &str) {
+    assert!(!read_peer(&Frame { kind, flags: 0, id: 0, payload: &wire(payload) }));
 }
 
 fn samples() -> Vec<Vec<u8>> {
@@ -148,6 +258,16 @@ proptest! {
             if let Some(kind) = Kind::from_octet(octet) {
                 read_all(&Frame { kind, flags: 0, id: 0, payload: &bytes });
             }
+        }
+    }
+
+    #[test]
+    fn damaged_words_of_hosts_are_read_without_panic(which in 0..8usize, at in any::<prop::sample::Index>(), to: u8) {
+        let mut sample = peer_samples().swap_remove(which);
+        let at = at.index(sample.len());
+        sample[at] = to;
+        if let Ok(Some(frame)) = next_frame(&sample, 1 << 20) {
+            read_all(&frame);
         }
     }
 

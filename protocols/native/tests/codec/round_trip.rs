@@ -16,6 +16,32 @@ fn decoded(out: &BytesMut, check: impl FnOnce(Request<'_>)) {
 
 proptest! {
     #[test]
+    fn forwards(
+        vhost in name(), outbox: u64,
+        messages: Vec<(u64, bool, Vec<u8>, u128, u64, Vec<u8>, Vec<u8>)>,
+    ) {
+        let of = |it: &(u64, bool, Vec<u8>, u128, u64, Vec<u8>, Vec<u8>)| it.clone();
+        let mut out = BytesMut::new();
+        let mut batch = ForwardBatch::begin(&vhost, outbox, &mut out);
+        for (seq, persistent, key, id, accepted_ms, properties, body) in &messages {
+            let (seq, persistent, id, accepted_ms) = (*seq, *persistent, *id, *accepted_ms);
+            let message =
+                ForwardedRef { seq, persistent, exchange: "x", key, id, accepted_ms, properties, body };
+            batch.add(&message, &mut out);
+        }
+        batch.end(&mut out);
+        let frame = next_frame(&out, u32::MAX).unwrap().unwrap();
+        let forward = Forward::decode(frame.payload).unwrap();
+        assert_eq!((forward.vhost, forward.outbox), (&*vhost, outbox));
+        let back: Vec<_> = forward.messages().map(Result::unwrap).map(|it| {
+            assert_eq!(it.exchange, "x");
+            let (key, properties, body) = (it.key.to_vec(), it.properties.to_vec(), it.body.to_vec());
+            (it.seq, it.persistent, key, it.id, it.accepted_ms, properties, body)
+        }).collect();
+        assert_eq!(back, messages.iter().map(of).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn pushes(
         id: u32, exchange in name(), key: Vec<u8>,
         messages: Vec<(Option<Vec<u8>>, Vec<u8>)>,

@@ -1,0 +1,227 @@
+//! Real brokers on their own data directories, linked over sockets, killed and started again.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use pillarbox::broker::{Table, Value};
+use pillarbox::client::{Binding, Client, Connect, List, Mailbox, NewMessage};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A broker process, which never outlives the test.
+struct Broker {
+    name: &'static str,
+    directory: PathBuf,
+    child: Child,
+    _out: BufReader<ChildStdout>,
+    native: String,
+    peers: String,
+}
+
+impl Broker {
+    /// `peers` is where it listened before, or port 0.
+    fn start(directory: &Path, name: &'static str, peers: &str, others: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+        for listener in ["AMQP", "STOMP", "HTTP"] {
+            command.env(format!("PILLARBOX__LISTEN__{listener}"), "none");
+        }
+        command.env("PILLARBOX__PEERS__HEARTBEAT", "2 s");
+        command.args(["serve", "--native-listen", "127.0.0.1:0", "--peer-listen", peers]);
+        command.args(["--host-name", name, "--data-dir"]).arg(directory.join(name));
+        for other in others {
+            command.args(["--peer", other]);
+        }
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(directory.join(format!("{name}.log")))
+            .expect("a log");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
+        let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (mut native, mut peers) = (String::new(), String::new());
+        loop {
+            let mut line = String::new();
+            out.read_line(&mut line).expect("its words");
+            match line.trim_end() {
+                "ready" => break,
+                "" => panic!("host {name} does not start; see {}", directory.display()),
+                line => {
+                    if let Some(address) = line.strip_prefix("listening native ") {
+                        native = address.into();
+                    }
+                    if let Some(address) = line.strip_prefix("listening peers ") {
+                        peers = address.into();
+                    }
+                }
+            }
+        }
+        Self { name, directory: directory.into(), child, _out: out, native, peers }
+    }
+
+    async fn client(&self) -> Client {
+        let connect = Connect { address: self.native.clone(), ..Connect::default() };
+        Client::connect(&connect).await.expect("a client may come in")
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("it lives");
+        self.child.wait().expect("it is a child");
+    }
+
+    /// On the same directory and peer address.
+    fn restart(mut self, others: &[&str]) -> Self {
+        if let Ok(None) = self.child.try_wait() {
+            self.kill();
+        }
+        Self::start(&self.directory.clone(), self.name, &self.peers.clone(), others)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn peer(client: &Client, name: &str) -> Option<Table> {
+    let rows = client.list(List::Peers, "").await.expect("a list");
+    rows.into_iter().find(|row| row.get("name").and_then(Value::as_str) == Some(name))
+}
+
+fn number(row: &Table, name: &str) -> i64 {
+    row.get(name).and_then(Value::as_i64).unwrap_or(0)
+}
+
+/// Until the host's links are up both ways and it told of so many mailboxes and bindings.
+async fn knows(client: &Client, name: &str, mailboxes: i64, bindings: i64) {
+    until(&format!("links with {name}"), async || {
+        let row = peer(client, name).await?;
+        let up = |way: &str| row.get(way).and_then(Value::as_str) == Some("up");
+        let told = (number(&row, "mailboxes"), number(&row, "bindings")) == (mailboxes, bindings);
+        (up("to") && up("from") && told).then_some(())
+    })
+    .await;
+}
+
+async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "no {what} in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Takes so many messages, and sees that there are no more.
+async fn take(client: &Client, mailbox: &str, count: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    let began = Instant::now();
+    while all.len() < count && began.elapsed() < PATIENCE {
+        let wait = Duration::from_millis(200);
+        let pulled = client.pull(mailbox, 1000, wait).await.expect("messages");
+        for delivery in &pulled.deliveries {
+            all.push(String::from_utf8_lossy(delivery.body()).into_owned());
+        }
+        client
+            .settle(&pulled.deliveries, pillarbox::client::Outcome::Accepted)
+            .await
+            .expect("settled");
+    }
+    let more = client.pull(mailbox, 1, Duration::from_millis(300)).await.expect("an answer");
+    assert!(more.deliveries.is_empty(), "{mailbox}: more than {count}");
+    all
+}
+
+async fn push(client: &Client, mailbox: &str, bodies: impl IntoIterator<Item = String>) {
+    let messages: Vec<NewMessage> = bodies.into_iter().map(|body| body.as_str().into()).collect();
+    let pushed = client.push_batch(mailbox, &messages).await.expect("an answer");
+    pushed.into_result().expect("confirmed");
+}
+
+fn bodies(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|n| format!("m{n}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_doubled_while_both_hosts_are_killed_in_turn() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let b = Broker::start(directory.path(), "b", "127.0.0.1:0", &[]);
+    let a = Broker::start(directory.path(), "a", "127.0.0.1:0", &[&b.peers]);
+    let (to_a, to_b) = (a.client().await, b.client().await);
+    to_b.declare(&Mailbox::durable("work")).await.expect("declared");
+    knows(&to_a, "b", 1, 0).await;
+    push(&to_a, "work", bodies(0..100)).await;
+    until("delivery", async || {
+        (to_b.find("work").await.expect("it is there").ready == 100).then_some(())
+    })
+    .await;
+
+    // The target dies while messages are on their way.
+    let mut b = b;
+    push(&to_a, "work", bodies(100..2000)).await;
+    b.kill();
+    push(&to_a, "work", bodies(2000..2100)).await;
+    let row = peer(&to_a, "b").await.expect("it is known");
+    assert!(number(&row, "messages") >= 100, "{row:?}");
+    assert!(number(&row, "oldest_ms") > 0);
+
+    // The origin dies while the target is away; it comes back first and takes more.
+    let a = a.restart(&[&b.peers]);
+    let to_a = a.client().await;
+    push(&to_a, "work", bodies(2100..2200)).await;
+    let row = peer(&to_a, "b").await.expect("it is known after the restart");
+    assert_eq!(row.get("to").and_then(Value::as_str), Some("down"));
+    let b = b.restart(&[]);
+    let to_b = b.client().await;
+    assert_eq!(take(&to_b, "work", 2200).await, bodies(0..2200));
+    until("empty outbox", async || {
+        let row = peer(&to_a, "b").await?;
+        (number(&row, "messages") == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_spans_three_hosts_with_one_copy_for_each() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let a = Broker::start(directory.path(), "a", "127.0.0.1:0", &[]);
+    let b = Broker::start(directory.path(), "b", "127.0.0.1:0", &[&a.peers]);
+    // It is told of one host, and found by the other.
+    let c = Broker::start(directory.path(), "c", "127.0.0.1:0", &[&a.peers, &b.peers]);
+    let clients = [a.client().await, b.client().await, c.client().await];
+    for (client, name) in clients.iter().zip(["a", "b", "c"]) {
+        for queue in ["1", "2"] {
+            let mailbox = format!("{name}{queue}");
+            client.declare(&Mailbox::durable(&mailbox)).await.expect("declared");
+            let (source, key) = ("amq.topic".into(), "news.#".into());
+            let binding = Binding { source, destination: mailbox, key, ..Binding::default() };
+            client.bind(&binding).await.expect("bound");
+        }
+    }
+    for (client, others) in clients.iter().zip([["b", "c"], ["a", "c"], ["a", "b"]]) {
+        for other in others {
+            // Both bindings come to one.
+            knows(client, other, 2, 1).await;
+        }
+    }
+    for (client, n) in clients.iter().zip(["0", "1", "2"]) {
+        let message = NewMessage::from(n);
+        client.publish("amq.topic", "news.x", message).await.expect("confirmed");
+    }
+    for (client, name) in clients.iter().zip(["a", "b", "c"]) {
+        for queue in ["1", "2"] {
+            let mut found = take(client, &format!("{name}{queue}"), 3).await;
+            found.sort();
+            assert_eq!(found, ["0", "1", "2"], "{name}{queue}");
+        }
+        for other in ["a", "b", "c"] {
+            let Some(row) = peer(client, other).await else { continue };
+            assert_eq!(number(&row, "arrived"), 1, "{name} from {other}: {row:?}");
+        }
+    }
+}
