@@ -499,6 +499,7 @@ fn forwarded(seq: u64, properties: &[u8]) -> ForwardedRef<'_> {
     ForwardedRef {
         seq,
         persistent: true,
+        again: false,
         exchange: "",
         key: b"work",
         id: 1,

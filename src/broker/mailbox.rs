@@ -209,7 +209,7 @@ impl Mailbox {
             deliver_at,
             lane: lane as u8,
             attempts: 0,
-            redelivered: false,
+            redelivered: message.again,
         };
         let stored =
             self.durable() && (message.persistent() || self.limits.kind != MailboxKind::Classic);

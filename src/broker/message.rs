@@ -83,6 +83,8 @@ pub struct Message {
     pub accepted: Time,
     /// Its publisher wants nobody to see it before. Queues heed it, streams do not.
     pub deliver_at: Time,
+    /// Another host may have sent it before, and somebody may have seen it here.
+    pub again: bool,
     parts: Parts,
     /// Filled by the first reader that needs the neutral form.
     decoded: OnceLock<Box<Properties>>,
@@ -95,7 +97,7 @@ impl Message {
 
     /// A message as it comes back from the store.
     pub fn restored(parts: Parts, id: MessageId, accepted: Time) -> Self {
-        Self { id, accepted, deliver_at: Time::ZERO, parts, decoded: OnceLock::new() }
+        Self { id, accepted, deliver_at: Time::ZERO, again: false, parts, decoded: OnceLock::new() }
     }
 
     /// A message from parts that do not lie in one buffer yet.
@@ -187,6 +189,7 @@ impl Message {
         };
         let mut own = Self::restored(parts, self.id, self.accepted);
         own.deliver_at = self.deliver_at;
+        own.again = self.again;
         own
     }
 

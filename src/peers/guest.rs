@@ -227,7 +227,9 @@ impl Guest {
             priority: found.priority.unwrap_or(0),
             expiration_ms: found.expiration.and_then(number),
         };
-        Ok(Message::restored(parts, MessageId(it.id), Time(it.accepted_ms)))
+        let mut message = Message::restored(parts, MessageId(it.id), Time(it.accepted_ms));
+        message.again = it.again;
+        Ok(message)
     }
 
     fn fail(&mut self, fault: &Fault, out: &mut Outbox) {

@@ -355,6 +355,7 @@ impl Open {
         let forwarded = ForwardedRef {
             seq: delivery.seq.0,
             persistent: message.persistent(),
+            again: delivery.redelivered,
             exchange: message.exchange(),
             key: message.key(),
             id: message.id.0,

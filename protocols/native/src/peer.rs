@@ -269,6 +269,9 @@ impl RoutesBatch {
     }
 }
 
+const PERSISTENT: u8 = 1;
+const AGAIN: u8 = 2;
+
 /// Messages of one outbox, in order of position.
 #[derive(Clone, Copy, Debug)]
 pub struct Forward<'a> {
@@ -282,6 +285,8 @@ pub struct Forward<'a> {
 pub struct ForwardedRef<'a> {
     pub seq: u64,
     pub persistent: bool,
+    /// It may have been sent before.
+    pub again: bool,
     pub exchange: &'a str,
     pub key: &'a [u8],
     pub id: u128,
@@ -325,13 +330,15 @@ impl<'a> Forward<'a> {
 }
 
 fn read_forwarded<'a>(r: &mut Reader<'a>) -> Result<ForwardedRef<'a>, Malformed> {
+    let seq = r.u64()?;
+    let marks = r.u8()?;
+    if marks & !(PERSISTENT | AGAIN) != 0 {
+        return Err(Malformed::Unknown { what: "mark", value: marks.into() });
+    }
     Ok(ForwardedRef {
-        seq: r.u64()?,
-        persistent: match r.u8()? {
-            0 => false,
-            1 => true,
-            other => return Err(Malformed::Unknown { what: "mark", value: other.into() }),
-        },
+        seq,
+        persistent: marks & PERSISTENT != 0,
+        again: marks & AGAIN != 0,
         exchange: r.name()?,
         key: r.long()?,
         id: u128::from_le_bytes(r.array()?),
@@ -367,7 +374,9 @@ impl ForwardBatch {
     pub fn add(&mut self, message: &ForwardedRef<'_>, out: &mut BytesMut) {
         self.count += 1;
         out.put_u64_le(message.seq);
-        out.put_u8(message.persistent.into());
+        let again = if message.again { AGAIN } else { 0 };
+        let persistent = if message.persistent { PERSISTENT } else { 0 };
+        out.put_u8(persistent | again);
         put_short(message.exchange.as_bytes(), out);
         put_table(message.key, out);
         out.put_u128_le(message.id);

@@ -91,5 +91,6 @@ fn rebuilt(
     });
     own.id = message.id;
     own.deliver_at = deliver_at;
+    own.again = message.again;
     own
 }

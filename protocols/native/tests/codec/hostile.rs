@@ -84,6 +84,7 @@ fn peer_samples() -> Vec<Vec<u8>> {
                 &ForwardedRef {
                     seq,
                     persistent: seq == 5,
+                    again: seq == 9,
                     exchange: "news",
                     key: b"a.b",
                     id: 1,

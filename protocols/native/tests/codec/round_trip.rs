@@ -14,19 +14,23 @@ fn decoded(out: &BytesMut, check: impl FnOnce(Request<'_>)) {
     check(Request::decode(&frame).unwrap());
 }
 
+/// Position, marks, key, id, time, properties, body.
+type Carried = (u64, (bool, bool), Vec<u8>, u128, u64, Vec<u8>, Vec<u8>);
+
 proptest! {
     #[test]
     fn forwards(
         vhost in name(), outbox: u64,
-        messages: Vec<(u64, bool, Vec<u8>, u128, u64, Vec<u8>, Vec<u8>)>,
+        messages: Vec<Carried>,
     ) {
-        let of = |it: &(u64, bool, Vec<u8>, u128, u64, Vec<u8>, Vec<u8>)| it.clone();
+        let of = |it: &Carried| it.clone();
         let mut out = BytesMut::new();
         let mut batch = ForwardBatch::begin(&vhost, outbox, &mut out);
-        for (seq, persistent, key, id, accepted_ms, properties, body) in &messages {
-            let (seq, persistent, id, accepted_ms) = (*seq, *persistent, *id, *accepted_ms);
+        for (seq, (persistent, again), key, id, accepted_ms, properties, body) in &messages {
+            let (seq, persistent, again) = (*seq, *persistent, *again);
+            let (id, accepted_ms) = (*id, *accepted_ms);
             let message =
-                ForwardedRef { seq, persistent, exchange: "x", key, id, accepted_ms, properties, body };
+                ForwardedRef { seq, persistent, again, exchange: "x", key, id, accepted_ms, properties, body };
             batch.add(&message, &mut out);
         }
         batch.end(&mut out);
@@ -36,7 +40,7 @@ proptest! {
         let back: Vec<_> = forward.messages().map(Result::unwrap).map(|it| {
             assert_eq!(it.exchange, "x");
             let (key, properties, body) = (it.key.to_vec(), it.properties.to_vec(), it.body.to_vec());
-            (it.seq, it.persistent, key, it.id, it.accepted_ms, properties, body)
+            (it.seq, (it.persistent, it.again), key, it.id, it.accepted_ms, properties, body)
         }).collect();
         assert_eq!(back, messages.iter().map(of).collect::<Vec<_>>());
     }
