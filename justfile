@@ -29,6 +29,10 @@ crash SEEDS="2000":
 kill ROUNDS="30":
     KILL_ROUNDS={{ROUNDS}} cargo test --profile ci --test kill -- --nocapture
 
+# Real brokers on three and five hosts (network namespaces; needs root, ip and nft), cut off and killed: so many rounds.
+hosts ROUNDS="12":
+    HOST_ROUNDS={{ROUNDS}} cargo test --profile ci --test hosts -- --nocapture
+
 # Bugs on purpose: the kill harness must catch each.
 planted:
     cargo test --profile ci --features planted --test planted -- --nocapture

@@ -100,7 +100,7 @@ fn start_failing(store: &Path, nth: u32, trace: &Path) -> Result<Process, String
 async fn publish_singly(process: &Process, history: &History) -> lapin::Result<()> {
     let connections = connect(process, 1).await?;
     let channel = connections[0].create_channel().await?;
-    load::declare(&channel).await?;
+    load::declare(&channel, &MAILBOXES).await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     for number in 1.. {
         let id = Id { publisher: 0, life: 1, number };
@@ -183,7 +183,7 @@ async fn a_full_disk_stops_publishers_until_consumers_made_room(
     let history = History::default();
     let connections = patiently(connect(&process, 2)).await.expect("it accepts connections");
     let channel = patiently(connections[0].create_channel()).await.expect("it opens channels");
-    patiently(load::declare(&channel)).await.expect("it declares");
+    patiently(load::declare(&channel, &MAILBOXES)).await.expect("it declares");
     let mut said = connections[0].events_listener();
 
     let (leave, left) = watch::channel(false);
@@ -192,7 +192,17 @@ async fn a_full_disk_stops_publishers_until_consumers_made_room(
         let channel = patiently(connections[0].create_channel()).await.expect("it opens channels");
         let random = Random::new(publisher.into());
         let history = history.clone();
-        let work = Publisher { channel, publisher, life: 1, random, history, window: 50 };
+        let (mailboxes, pause) = (&MAILBOXES, Duration::ZERO);
+        let work = Publisher {
+            channel,
+            publisher,
+            life: 1,
+            random,
+            history,
+            window: 50,
+            mailboxes,
+            pause,
+        };
         publishers.spawn(work.work(left.clone()));
     }
     until(&mut said, |it| matches!(it, Said::ConnectionBlocked(_)), "publishers are stopped").await;

@@ -19,16 +19,16 @@ use crate::random::Random;
 
 /// The last is read by nobody under load: it fills.
 pub(crate) const MAILBOXES: [Mailbox; 5] = ["sole", "shared", "asked", "window", "backlog"];
-const FAN_OUT: &str = "everywhere";
+pub(crate) const FAN_OUT: &str = "everywhere";
 
 /// Turns true when clients shall leave in good order.
 pub(crate) type Leave = watch::Receiver<bool>;
 
-pub(crate) async fn declare(channel: &Channel) -> Result<()> {
+pub(crate) async fn declare(channel: &Channel, mailboxes: &[Mailbox]) -> Result<()> {
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let none = FieldTable::default;
     channel.exchange_declare(FAN_OUT.into(), ExchangeKind::Fanout, options, none()).await?;
-    for name in MAILBOXES {
+    for name in mailboxes.iter().copied() {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         channel.queue_declare(name.into(), options, none()).await?;
         let options = QueueBindOptions::default();
@@ -52,6 +52,10 @@ pub(crate) struct Publisher {
     pub(crate) history: History,
     /// Sent and not yet answered.
     pub(crate) window: usize,
+    /// Each of these gets what is published to all.
+    pub(crate) mailboxes: &'static [Mailbox],
+    /// Between two messages.
+    pub(crate) pause: std::time::Duration,
 }
 
 impl Publisher {
@@ -77,6 +81,9 @@ impl Publisher {
         let mut number = 0;
         while !*leave.borrow() {
             number += 1;
+            if !self.pause.is_zero() {
+                tokio::time::sleep(self.pause).await;
+            }
             let id = Id { publisher: self.publisher, life: self.life, number };
             let (exchange, key, to) = self.address();
             let options = BasicPublishOptions {
@@ -100,9 +107,10 @@ impl Publisher {
     fn address(&mut self) -> (&'static str, &'static str, Vec<Mailbox>) {
         match self.random.below(40) {
             0 => ("", "nobody", Vec::new()),
-            1..6 => (FAN_OUT, "", MAILBOXES.to_vec()),
+            1..6 => (FAN_OUT, "", self.mailboxes.to_vec()),
             _ => {
-                let mailbox = MAILBOXES[self.random.below(MAILBOXES.len() as u64) as usize];
+                let chosen = self.random.below(self.mailboxes.len() as u64);
+                let mailbox = self.mailboxes[chosen as usize];
                 ("", mailbox, vec![mailbox])
             }
         }

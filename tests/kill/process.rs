@@ -17,16 +17,26 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Serves the directory; the log goes to a file beside it. `wrapper` is a command line to run it under.
+    /// Serves the directory on a free port.
     pub(crate) fn start(
         directory: &Path,
         wrapper: &[&OsStr],
         environment: &[(&str, &str)],
     ) -> Result<Self, String> {
+        Self::listen(directory, wrapper, environment, "127.0.0.1:0")
+    }
+
+    /// Serves the directory; the log goes to a file beside it. `wrapper` is a command line to run it under.
+    pub(crate) fn listen(
+        directory: &Path,
+        wrapper: &[&OsStr],
+        environment: &[(&str, &str)],
+        address: &str,
+    ) -> Result<Self, String> {
         let binary = OsStr::new(env!("CARGO_BIN_EXE_pillarbox"));
         let mut words = wrapper.iter().copied().chain([binary]);
         let mut command = Command::new(words.next().unwrap_or(binary));
-        command.args(words).args(["serve", "--amqp-listen", "127.0.0.1:0", "--data-dir"]);
+        command.args(words).args(["serve", "--amqp-listen", address, "--data-dir"]);
         command.arg(directory);
         for listener in ["STOMP", "HTTP", "NATIVE"] {
             command.env(format!("PILLARBOX__LISTEN__{listener}"), "none");
@@ -37,12 +47,18 @@ impl Process {
         command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(log);
         let child = command.process_group(0).spawn().map_err(|it| format!("no start: {it}"))?;
         let mut process = Self::of(child, path);
-        let words: [String; 2] = [process.line(), process.line()];
-        match (words[0].strip_prefix("listening amqp "), words[1].as_str()) {
-            (Some(address), "ready") => process.amqp = address.to_owned(),
-            _ => return Err(format!("the broker does not start: {words:?}")),
+        loop {
+            let line = process.line();
+            match line.strip_prefix("listening amqp ") {
+                Some(address) => process.amqp = address.to_owned(),
+                None if line == "ready" => return Ok(process),
+                None if line.starts_with("listening ") => {}
+                None => {
+                    let status = process.wait();
+                    return Err(process.ended("does not start", status));
+                }
+            }
         }
-        Ok(process)
     }
 
     fn of(mut child: Child, log: PathBuf) -> Self {
@@ -57,7 +73,12 @@ impl Process {
     }
 
     pub(crate) fn uri(&self) -> String {
-        format!("amqp://guest:guest@{}/%2f", self.amqp)
+        self.uri_of("guest")
+    }
+
+    /// For a user whose password is its name.
+    pub(crate) fn uri_of(&self, user: &str) -> String {
+        format!("amqp://{user}:{user}@{}/%2f", self.amqp)
     }
 
     pub(crate) fn kill(mut self) -> Result<(), String> {

@@ -174,7 +174,7 @@ impl Round<'_> {
         let (leave, left) = watch::channel(false);
         let connections = patiently(connect(&process, 4)).await?;
         let channel = patiently(connections[0].create_channel()).await?;
-        patiently(load::declare(&channel)).await?;
+        patiently(load::declare(&channel, &MAILBOXES)).await?;
         patiently(self.sides.check(&connections[0], &self.history)).await?;
         let mut clients = self.clients(&connections, left, &ending).await?;
         sleep(Duration::from_millis(20 + self.random.below(1481))).await;
@@ -218,6 +218,8 @@ impl Round<'_> {
                 random: self.fork(),
                 history: self.history.clone(),
                 window: windows[self.random.below(4) as usize],
+                mailboxes: &MAILBOXES,
+                pause: Duration::ZERO,
             };
             clients.spawn(watched(work.work(leave.clone()), self.history.clone(), ending.clone()));
         }
