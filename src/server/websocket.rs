@@ -3,6 +3,8 @@
 //! Inwards, messages of either kind are joined. Outwards, each STOMP frame is a message of its own, as text
 //! where it is text; one larger than `PIECE_SIZE_MAX` goes out in pieces.
 
+mod frames;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -18,6 +20,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
+use self::frames::Frames;
+
 /// Larger STOMP frames go out in several messages.
 const PIECE_SIZE_MAX: usize = 64 << 10;
 /// Gathered before the socket is written.
@@ -29,7 +33,7 @@ const PINGS_MAX: u32 = 100;
 const PING_WINDOW: Duration = Duration::from_secs(1);
 
 pub(super) struct Websocket<I> {
-    stream: WebSocketStream<I>,
+    stream: WebSocketStream<Frames<I>>,
     /// Of the message that is being read.
     input: Bytes,
     pings: u32,
@@ -53,7 +57,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Websocket<I> {
             .max_message_size(Some(message_size_max))
             .max_frame_size(Some(message_size_max));
         Self {
-            stream: WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await,
+            stream: WebSocketStream::from_raw_socket(Frames::new(io), Role::Server, Some(config))
+                .await,
             input: Bytes::new(),
             pings: 0,
             pings_since: Instant::now(),
@@ -83,7 +88,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Websocket<I> {
                 // After a close, the answer to it is on its way until the stream ends.
                 Some(Ok(Message::Pong(_) | Message::Frame(_) | Message::Close(_))) => {}
                 None => self.ended = true,
-                Some(Err(error)) => match close_code(&error) {
+                Some(Err(error)) => match self.stream.get_ref().fault().or(close_code(&error)) {
                     Some(code) => self.closing = Some(code),
                     None => {
                         self.ended = true;

@@ -28,6 +28,16 @@ pub(super) enum Destination {
 }
 
 impl Destination {
+    /// Artemis knows one kind of name, and a header beside it that says what it is: a queue, unless that is `MULTICAST`.
+    pub(super) fn hinted(text: &str, hint: Option<&str>) -> Result<Self, Fault> {
+        match (Self::parse(text)?, hint) {
+            (Self::Queue(name), Some("MULTICAST")) if !text.starts_with('/') => {
+                Ok(Self::Topic(name.to_string()))
+            }
+            (destination, _) => Ok(destination),
+        }
+    }
+
     pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         let unknown = || {
             let detail = format!(
@@ -170,6 +180,18 @@ mod tests {
     #[case("/reply-queue/amq.gen/%2F", Destination::ReplyQueue("amq.gen/%2F".into()))]
     fn destination_is_taken_apart(#[case] text: &str, #[case] expected: Destination) {
         assert_eq!(Destination::parse(text), Ok(expected));
+    }
+
+    #[rstest]
+    #[case("a.b", Some("MULTICAST"), Destination::Topic("a.b".into()))]
+    #[case("a.b", Some("ANYCAST"), queue("a.b"))]
+    #[case("/queue/a.b", Some("MULTICAST"), queue("a.b"))]
+    fn hint_says_what_a_bare_name_is(
+        #[case] text: &str,
+        #[case] hint: Option<&str>,
+        #[case] expected: Destination,
+    ) {
+        assert_eq!(Destination::hinted(text, hint), Ok(expected));
     }
 
     #[rstest]

@@ -107,12 +107,14 @@ impl Open {
 
     fn address(&mut self, headers: &Headers) -> Result<Address, Fault> {
         let text = destination(headers, "SEND")?;
+        let hint = headers.get("destination-type");
         if let Some((last, address)) = &self.last_address
             && last == text
+            && hint.is_none()
         {
             return Ok(address.clone());
         }
-        let (exchange, key, declares) = match Destination::parse(text)? {
+        let (exchange, key, declares) = match Destination::hinted(text, hint)? {
             Destination::Queue(name) => (self.default_exchange.clone(), name, true),
             Destination::AmqQueue(name) | Destination::ReplyQueue(name) => {
                 (self.default_exchange.clone(), name, false)
@@ -122,7 +124,7 @@ impl Open {
             Destination::TempQueue(_) => return Err(not_for("SEND", text)),
         };
         let address = Address { exchange, key, declares };
-        self.last_address = Some((text.to_owned(), address.clone()));
+        self.last_address = hint.is_none().then(|| (text.to_owned(), address.clone()));
         Ok(address)
     }
 

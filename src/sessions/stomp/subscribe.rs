@@ -41,7 +41,7 @@ impl Open {
     pub(super) fn subscribe(&mut self, frame: &Frame, out: &mut Outbox) -> Result<Flow, Fault> {
         let headers = &frame.headers;
         let text = destination(headers, "SUBSCRIBE")?;
-        let target = Destination::parse(text)?;
+        let target = Destination::hinted(text, headers.get("subscription-type"))?;
         let id = checked_id(headers, "SUBSCRIBE")?;
         let tag = tag(id, text);
         if self.subscriptions.find(&tag).is_some() {
@@ -96,7 +96,12 @@ impl Open {
             bounded: false,
         }));
         let prefix = self.message_prefix(&tag);
-        let subscription = Subscription::new(id, text, mode, prefix);
+        // As UNSUBSCRIBE, which has no hint, will read it.
+        let named = match &target {
+            Destination::Topic(key) if !text.starts_with('/') => format!("/topic/{key}"),
+            _ => text.to_owned(),
+        };
+        let subscription = Subscription::new(id, &named, mode, prefix);
         self.subscriptions.add(tag, consumer, subscription);
         self.run(steps, Then::Nothing, headers.get("receipt"), out);
         Ok(Flow::Later)
