@@ -74,6 +74,40 @@ def publish_subscribe(connection):
         expect(collect(connection, queue, 1), ["to all"])
 
 
+def routing(connection):
+    exchange = Exchange(unique("direct_logs"), "direct", durable=False, auto_delete=True)
+    severe = [binding(exchange, "error"), binding(exchange, "warning")]
+    queue = Queue(unique("severe"), severe, exclusive=True)(connection.default_channel)
+    queue.declare()
+    producer = Producer(connection, exchange)
+    for level in ["info", "error", "debug", "warning"]:
+        producer.publish(level, routing_key=level)
+    expect(collect(connection, queue, 2), ["error", "warning"])
+
+
+def rpc(connection):
+    """A client asks and a server on another connection answers, paired by correlation id."""
+    requests = Queue(unique("rpc"), exclusive=False, auto_delete=True)
+
+    def on_request(body, message):
+        answer = Producer(message.channel)
+        answer.publish(body * body, routing_key=message.properties["reply_to"],
+                       correlation_id=message.properties["correlation_id"])
+        message.ack()
+
+    with Connection(URL) as server, Consumer(server.default_channel, [requests], callbacks=[on_request]):
+        answers = Queue("", exclusive=True, auto_delete=False)(connection.default_channel)
+        answers.declare()
+        for number in [3, 4]:
+            identity = str(uuid.uuid4())
+            Producer(connection).publish(number, routing_key=requests.name, reply_to=answers.name, correlation_id=identity)
+            server.drain_events(timeout=10)
+            found = []
+            with Consumer(connection.default_channel, [answers], on_message=found.append, no_ack=True):
+                connection.drain_events(timeout=10)
+            expect([(it.payload, it.properties["correlation_id"]) for it in found], [(number * number, identity)])
+
+
 def topics(connection):
     exchange = Exchange(unique("topic_logs"), "topic", durable=False, auto_delete=True)
     queue = Queue(unique("kern"), [binding(exchange, "kern.*"), binding(exchange, "*.critical")], exclusive=True)
@@ -202,6 +236,8 @@ SCENARIOS = {
     "work queue": work_queue,
     "simple queue": simple_queue,
     "publish/subscribe": publish_subscribe,
+    "routing": routing,
+    "RPC": rpc,
     "topics": topics,
     "broadcast": broadcast,
     "publisher confirms": publisher_confirms,

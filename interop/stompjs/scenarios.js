@@ -6,7 +6,8 @@ const {randomUUID} = require('node:crypto');
 const {setTimeout: pause} = require('node:timers/promises');
 const {Client} = require('@stomp/stompjs');
 const {WebSocket} = require('ws');
-const {run, finish} = require('report.js');
+const {withOwnBroker} = require('broker.js');
+const {run, skip, finish} = require('report.js');
 
 const unique = (name) => `${name}-${randomUUID()}`;
 
@@ -62,6 +63,19 @@ const scenarios = {
     await ready;
     for (const key of ['app.error', 'app.info', 'db.error']) client.publish({destination: `/topic/${name}.${key}`, body: key});
     assert.deepEqual([(await next()).body, (await next()).body], ['app.error', 'db.error']);
+  },
+
+  async 'routing'(client) {
+    const name = unique('level');
+    const ready = ['error', 'warning'].map((level) => receipt(client, level));
+    const listeners = ['error', 'warning'].map((level) =>
+      listen(client, `/exchange/amq.direct/${name}.${level}`, {receipt: level}));
+    await Promise.all(ready);
+    for (const level of ['info', 'error', 'warning']) {
+      client.publish({destination: `/exchange/amq.direct/${name}.${level}`, body: level});
+    }
+    assert.deepEqual([(await listeners[0].next()).body, (await listeners[1].next()).body], ['error', 'warning']);
+    assert.deepEqual(listeners.map(({arrived}) => arrived.length), [0, 0]);
   },
 
   async 'publish/subscribe'(client) {
@@ -158,6 +172,53 @@ async function heartbeats() {
   await client.deactivate();
 }
 
+// The client comes back by itself and subscribes again in its callback; persistent messages, and what came for a durable
+// subscription meanwhile, are there.
+async function recovery(broker) {
+  const port = await broker.portOf('http');
+  const received = [];
+  let connections = 0;
+  const client = new Client({
+    webSocketFactory: () => new WebSocket(`ws://127.0.0.1:${port}/ws`, ['v12.stomp']),
+    connectHeaders: {login: 'guest', passcode: 'guest', host: '/'},
+    reconnectDelay: 200,
+  });
+  client.onConnect = () => {
+    connections += 1;
+    const keep = (message) => {
+      received.push(message.body);
+      message.ack();
+    };
+    client.subscribe('/queue/lasting', keep, {id: 'queue', ack: 'client-individual'});
+    client.subscribe('/topic/lasting', keep, {id: 'topic', ack: 'client-individual', durable: 'true'});
+  };
+  const until = async (what) => {
+    const end = Date.now() + 30_000;
+    while (!what()) {
+      if (Date.now() > end) throw new Error(`received ${received}, connected ${connections} times`);
+      await pause(50);
+    }
+  };
+  client.activate();
+  await until(() => connections === 1);
+  const send = async (destination, body) => {
+    const sent = receipt(client, body);
+    client.publish({destination, body, headers: {persistent: 'true', receipt: body}});
+    await sent;
+  };
+  await send('/queue/lasting', 'before');
+  for (const [number, end] of [broker.kill, broker.stop].entries()) {
+    await end();
+    await broker.start();
+    await until(() => client.connected && connections === number + 2);
+    await send('/queue/lasting', `queue ${number}`);
+    await send('/topic/lasting', `topic ${number}`);
+    await until(() => received.includes(`queue ${number}`) && received.includes(`topic ${number}`));
+  }
+  assert.ok(received.includes('before'));
+  await client.deactivate();
+}
+
 async function main() {
   for (const [name, scenario] of Object.entries(scenarios)) {
     await run(name, async () => {
@@ -167,6 +228,8 @@ async function main() {
     });
   }
   await run('heartbeats', heartbeats);
+  if (process.env.PILLARBOX_BIN) await run('recovery', () => withOwnBroker(recovery));
+  else skip('recovery', 'the broker was started by somebody else');
   finish();
 }
 
