@@ -96,16 +96,18 @@ def rpc(connection):
         message.ack()
 
     with Connection(URL) as server, Consumer(server.default_channel, [requests], callbacks=[on_request]):
-        answers = Queue("", exclusive=True, auto_delete=False)(connection.default_channel)
+        answers = Queue("", exclusive=True)(connection.default_channel)
         answers.declare()
-        for number in [3, 4]:
-            identity = str(uuid.uuid4())
-            Producer(connection).publish(number, routing_key=requests.name, reply_to=answers.name, correlation_id=identity)
-            server.drain_events(timeout=10)
-            found = []
-            with Consumer(connection.default_channel, [answers], on_message=found.append, no_ack=True):
+        found = []
+        with Consumer(connection.default_channel, [answers], on_message=found.append, no_ack=True):
+            for number in [3, 4]:
+                identity = str(uuid.uuid4())
+                Producer(connection).publish(number, routing_key=requests.name, reply_to=answers.name,
+                                             correlation_id=identity)
+                server.drain_events(timeout=10)
                 connection.drain_events(timeout=10)
-            expect([(it.payload, it.properties["correlation_id"]) for it in found], [(number * number, identity)])
+                answer = found.pop()
+                expect((answer.payload, answer.properties["correlation_id"]), (number * number, identity))
 
 
 def topics(connection):

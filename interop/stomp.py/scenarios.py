@@ -273,9 +273,11 @@ def recovery():
                 try:
                     self.connection.connect("guest", "guest", wait=True)
                     self.connection.subscribe("/queue/lasting", id="q", ack="client-individual")
-                    self.connection.subscribe("/topic/lasting", id="t", ack="client-individual", headers={"durable": "true"})
+                    headers = {"durable": "true", "receipt": "t"}
+                    self.connection.subscribe("/topic/lasting", id="t", ack="client-individual", headers=headers)
+                    self.receipts.get(timeout=WAIT)
                     return
-                except (stomp.exception.StompException, OSError):
+                except (stomp.exception.StompException, OSError, queue.Empty):
                     time.sleep(0.1)
 
         def on_message(self, frame):

@@ -230,7 +230,7 @@ pub enum Request {
     },
     /// The same request as if this user had asked it, in this virtual host. From the server itself.
     OnBehalf(Box<OnBehalf>),
-    /// One message, without a channel. `Reply::Routed`.
+    /// One message, without a channel. `Reply::Routed`, or `Reply::Stopped` where publishers are.
     Post(Arc<Message>),
     /// `Reply::Browsed`: the first ready messages, which stay as they are.
     Browse {

@@ -117,7 +117,7 @@ impl Mailbox {
             let taker = Taker { connection, channel, consumer, no_ack, timeout_ms };
             self.count_get(entry.as_ref(), taker, turn);
             let got = entry.map(|entry| {
-                let delivery = self.delivery(&entry, taker);
+                let delivery = self.delivery(&entry, taker, turn);
                 if no_ack {
                     self.forget_handed_over(&entry, turn);
                 } else {
@@ -147,7 +147,7 @@ impl Mailbox {
     }
 
     fn hand_over(&mut self, entry: Entry, taker: Taker, turn: &mut Turn<'_>) {
-        let delivery = self.delivery(&entry, taker);
+        let delivery = self.delivery(&entry, taker, turn);
         let Taker { connection, channel, consumer, no_ack, .. } = taker;
         if let Some(party) = turn.connections.get_mut(&connection) {
             party.in_flight += 1;
@@ -197,7 +197,11 @@ impl Mailbox {
         self.remove_stored(entry, turn);
     }
 
-    fn delivery(&mut self, entry: &Entry, taker: Taker) -> Delivery {
+    fn delivery(&mut self, entry: &Entry, taker: Taker, turn: &mut Turn<'_>) -> Delivery {
+        if !entry.rest.redelivered {
+            let since = entry.message.accepted.max(entry.message.deliver_at);
+            turn.waits.count(turn.now.since_ms(since));
+        }
         self.counts.delivered += 1;
         self.counts.redelivered += u64::from(entry.rest.redelivered);
         Delivery {

@@ -137,6 +137,8 @@ pub enum Reply {
     Credential(Option<Box<Credential>>),
     /// Whether any mailbox or delay took it.
     Routed(bool),
+    /// Nothing was done: publishers are stopped, and why.
+    Stopped(&'static str),
     /// In the order of delivery, and how many are ready in all.
     Browsed {
         found: Vec<super::Browsed>,

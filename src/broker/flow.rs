@@ -56,6 +56,14 @@ pub struct Sizes {
     pub sum: u64,
 }
 
+/// How long messages of queues were ready before somebody got them for the first time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// As those of `Sizes`.
+    pub counts: [u64; Self::BOUNDS_MS.len() + 1],
+    pub sum_ms: u64,
+}
+
 /// Messages that left a mailbox for a dead-letter exchange, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deaths {
@@ -104,10 +112,23 @@ impl Sizes {
         [100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 50_000_000, 100_000_000];
 
     pub(super) fn count(&mut self, size: u64) {
-        let at = Self::BOUNDS.iter().position(|bound| size <= *bound);
-        self.counts[at.unwrap_or(Self::BOUNDS.len())] += 1;
+        self.counts[place(&Self::BOUNDS, size)] += 1;
         self.sum += size;
     }
+}
+
+impl Waits {
+    pub const BOUNDS_MS: [u64; 12] =
+        [1, 5, 10, 50, 100, 500, 1000, 5000, 10_000, 60_000, 600_000, 3_600_000];
+
+    pub(super) fn count(&mut self, ms: u64) {
+        self.counts[place(&Self::BOUNDS_MS, ms)] += 1;
+        self.sum_ms += ms;
+    }
+}
+
+fn place(bounds: &[u64], value: u64) -> usize {
+    bounds.iter().position(|bound| value <= *bound).unwrap_or(bounds.len())
 }
 
 impl MailboxKind {

@@ -497,11 +497,16 @@ fn view(mailbox: &Mailbox) -> MailboxView {
         policy: mailbox.policy.clone(),
         operator_policy: mailbox.operator_policy.clone(),
         arguments: mailbox.definition.arguments.clone(),
-        oldest: match &mailbox.stream {
-            Some(stream) => stream.oldest(),
-            None => mailbox.lanes.iter().filter_map(super::lane::Lane::oldest).min(),
-        },
+        oldest: oldest(mailbox),
         counts: mailbox.counts,
         policies: Vec::new(),
+    }
+}
+
+/// When the message came that waits longest.
+fn oldest(mailbox: &Mailbox) -> Option<Time> {
+    match &mailbox.stream {
+        Some(stream) => stream.oldest(),
+        None => mailbox.lanes.iter().filter_map(super::lane::Lane::oldest).min(),
     }
 }

@@ -60,7 +60,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use command::*;
 pub use definition::*;
 pub use event::*;
-pub use flow::{Deaths, Inflow, Outflow, Passage, ProtocolFlow, Sizes};
+pub use flow::{Deaths, Inflow, Outflow, Passage, ProtocolFlow, Sizes, Waits};
 pub use limits::{Limits, MailboxKind, Overflow, TIME_SPAN_MAX_MS};
 pub use look::Browsed;
 pub use mailbox::Counts;
@@ -145,6 +145,7 @@ pub struct Totals {
     pub mailboxes_deleted: u64,
     pub sizes: Sizes,
     pub deaths: Deaths,
+    pub waits: Waits,
 }
 
 /// Borrows what a mailbox needs beside itself; the rest of the broker stays free.
@@ -163,6 +164,7 @@ macro_rules! carry {
             memory: &mut $broker.memory,
             flows: &mut $broker.flows,
             deaths: &mut $broker.totals.deaths,
+            waits: &mut $broker.totals.waits,
         }
     };
 }

@@ -207,6 +207,9 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> Result<super::Reply, Refusal> {
         let vhost = self.check_publish(from, &message, &[])?;
+        if let Some(why) = self.alarm {
+            return Ok(super::Reply::Stopped(why));
+        }
         self.totals.published += 1;
         self.totals.sizes.count(message.body().len() as u64);
         self.give_id(&mut message, now);

@@ -10,7 +10,7 @@ use super::event::{Delivery, Effect, Write};
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::name::Time;
-use super::{Deaths, Epoch, ProtocolFlow, Settings};
+use super::{Deaths, Epoch, ProtocolFlow, Settings, Waits};
 
 /// Borrows of everything a mailbox needs beside itself.
 pub(super) struct Turn<'a> {
@@ -30,6 +30,7 @@ pub(super) struct Turn<'a> {
     /// By protocol, as connections say where.
     pub(super) flows: &'a mut [ProtocolFlow],
     pub(super) deaths: &'a mut Deaths,
+    pub(super) waits: &'a mut Waits,
 }
 
 impl Turn<'_> {

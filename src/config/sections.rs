@@ -96,6 +96,8 @@ sections! {
         stomp: Address = Address::local(61613),
         /// HTTP without TLS: the API at `/api`, a console at `/`, `/metrics`, STOMP over websockets at `/ws`, and an example page at `/examples/stomp`.
         http: Address = Address::local(15672),
+        /// `/metrics` alone, over HTTP and without a login: for Prometheus, as RabbitMQ has it on port 15692. Who can reach it sees all names.
+        metrics: Address = Address::Off,
         /// The native protocol without TLS.
         native: Address = Address::local(8475),
         /// Links from other hosts.

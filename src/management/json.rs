@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::metrics::Measured;
 use super::routes::encode;
 use super::samples::Samples;
 use super::value::table_to_json;
@@ -28,6 +29,8 @@ pub struct Host {
     pub now: Time,
     pub listeners: Vec<ListenerFacts>,
     pub process: ProcessFacts,
+    /// How long the disk took, in seconds.
+    pub commits: Measured,
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +53,9 @@ pub struct ProcessFacts {
     pub processors: u64,
     pub connections_max: u64,
     pub directory: String,
+    /// Bytes of the store's two files.
+    pub journal_size: u64,
+    pub home_size: u64,
 }
 
 /// What the server knows of a connection beside the broker.

@@ -1,11 +1,14 @@
 //! Prometheus text with the names of RabbitMQ 3.x, so that its dashboards and alerts find what they look for.
 
+pub mod objects;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use self::objects::Families;
 use super::json::{ERLANG_VERSION, Host, RABBITMQ_VERSION};
 use crate::broker::inspect::{MailboxView, Overview};
-use crate::broker::{Inflow, Outflow, ProtocolFlow, Sizes};
+use crate::broker::{Inflow, Outflow, ProtocolFlow, Sizes, Time, Totals, Waits};
 
 /// Metrics of one page, each name once and with all its samples together.
 #[derive(Debug, Default)]
@@ -32,6 +35,18 @@ impl Page {
     /// The name ends in `_total`.
     pub fn counter(&mut self, name: &str, help: &'static str, labels: Labels<'_>, value: u64) {
         self.sample(name, "counter", help, "", labels, value as f64);
+    }
+
+    /// `bounds` are those of `counts` but the last, which has none.
+    fn histogram(&mut self, name: &str, help: &'static str, measured: &Measured) {
+        let mut sum = 0;
+        for (at, count) in measured.counts.iter().enumerate() {
+            sum += count;
+            let bound = measured.bounds.get(at).map_or_else(|| "+Inf".into(), f64::to_string);
+            self.sample(name, "histogram", help, "_bucket", &[("le", &bound)], sum as f64);
+        }
+        self.sample(name, "histogram", help, "_sum", &[], measured.sum);
+        self.sample(name, "histogram", help, "_count", &[], sum as f64);
     }
 
     fn sample(
@@ -82,23 +97,9 @@ fn escaped(text: &str) -> String {
 pub fn whole(overview: &Overview, host: &Host) -> Page {
     let mut page = Page::default();
     identity(&mut page, host, "");
-    process(&mut page, host);
+    process(&mut page, host, "rabbitmq_", |_| true);
     let totals = &overview.totals;
-    for (name, help, value) in [
-        ("connections_opened", "Connections opened", totals.connections_opened),
-        ("connections_closed", "Connections closed", totals.connections_closed),
-        ("channels_opened", "Channels opened", totals.channels_opened),
-        ("channels_closed", "Channels closed", totals.channels_closed),
-        (
-            "queues_declared",
-            "Queues declared, also those that were there",
-            totals.mailboxes_declared,
-        ),
-        ("queues_created", "Queues created", totals.mailboxes_created),
-        ("queues_deleted", "Queues deleted", totals.mailboxes_deleted),
-    ] {
-        page.counter(&format!("rabbitmq_{name}_total"), help, &[], value);
-    }
+    churn(&mut page, totals, "rabbitmq_");
     for (name, help, value) in [
         ("connections", "Open connections", overview.connections),
         ("channels", "Channels in use", overview.channels),
@@ -130,7 +131,9 @@ pub fn whole(overview: &Overview, host: &Host) -> Page {
         let raised = f64::from(u8::from(alarm.contains(word)));
         page.gauge(&format!("rabbitmq_alarms_{name}"), help, &[], raised);
     }
-    sizes(&mut page, &totals.sizes);
+    let help = "Sizes of the bodies that publishers sent";
+    page.histogram("rabbitmq_message_size_bytes", help, &Measured::from(&totals.sizes));
+    channel_sums(&mut page, overview);
     flows(&mut page, overview);
     let deaths = &totals.deaths;
     for (reason, help, value) in [
@@ -147,13 +150,69 @@ pub fn whole(overview: &Overview, host: &Host) -> Page {
             page.counter(&name, help, &labels, value);
         }
     }
-    page.gauge(
-        "pillarbox_messages_memory_bytes",
-        "Bytes of ready messages that are in memory",
-        &[],
-        overview.memory as f64,
-    );
+    own(&mut page, overview, host);
     page
+}
+
+/// What RabbitMQ does not tell.
+fn own(page: &mut Page, overview: &Overview, host: &Host) {
+    let age = overview.oldest.map_or(0, |oldest| host.now.since_ms(oldest));
+    for (name, help, value) in [
+        (
+            "messages_memory_bytes",
+            "Bytes of ready messages that are in memory",
+            overview.memory as f64,
+        ),
+        (
+            "oldest_message_age_seconds",
+            "Seconds that the oldest ready message of any queue waits",
+            age as f64 / 1000.0,
+        ),
+        ("journal_bytes", "Size of journal.redb on the disk", host.process.journal_size as f64),
+        ("home_bytes", "Size of home.redb on the disk", host.process.home_size as f64),
+    ] {
+        page.gauge(&format!("pillarbox_{name}"), help, &[], value);
+    }
+    let help = "Seconds that messages of queues were ready before somebody got them";
+    page.histogram("pillarbox_message_wait_seconds", help, &Measured::from(&overview.totals.waits));
+    let help = "Seconds that a batch took to become durable";
+    page.histogram("pillarbox_commit_seconds", help, &host.commits);
+}
+
+/// What channels counted, also those that are gone: as RabbitMQ has it in sums.
+fn channel_sums(page: &mut Page, overview: &Overview) {
+    let (mut into, mut out) = (Inflow::default(), Outflow::default());
+    for flow in &overview.flows {
+        add_inflow(&mut into, &flow.inflow);
+        flow.outflow.iter().for_each(|it| add_outflow(&mut out, it));
+    }
+    for (name, help, value) in [
+        ("messages_published", "Messages that publishers sent", into.published),
+        ("messages_confirmed", "Messages that were confirmed", into.confirmed),
+        (
+            "messages_unroutable_returned",
+            "Messages that no queue took, and were returned",
+            into.returned,
+        ),
+        (
+            "messages_unroutable_dropped",
+            "Messages that no queue took, and nobody was told",
+            into.unroutable,
+        ),
+        ("get_ack", "Messages asked for singly, to be settled", out.got),
+        ("get", "Messages asked for singly, settled at once", out.got_settled),
+        ("get_empty", "Messages asked for singly where there was none", out.got_nothing),
+        ("messages_delivered_ack", "Messages given to consumers that settle them", out.delivered),
+        (
+            "messages_delivered",
+            "Messages given to consumers that settle nothing",
+            out.delivered_settled,
+        ),
+        ("messages_redelivered", "Messages given again", out.redelivered),
+        ("messages_acked", "Messages that consumers accepted", out.acknowledged),
+    ] {
+        page.counter(&format!("rabbitmq_channel_{name}_total"), help, &[], value);
+    }
 }
 
 fn identity(page: &mut Page, host: &Host, endpoint: &str) {
@@ -174,41 +233,75 @@ fn identity(page: &mut Page, host: &Host, endpoint: &str) {
     page.gauge("rabbitmq_build_info", "The version of this broker", &labels, 1.0);
 }
 
-fn process(page: &mut Page, host: &Host) {
+fn churn(page: &mut Page, totals: &Totals, prefix: &str) {
+    for (name, help, value) in [
+        ("connections_opened", "Connections opened", totals.connections_opened),
+        ("connections_closed", "Connections closed", totals.connections_closed),
+        ("channels_opened", "Channels opened", totals.channels_opened),
+        ("channels_closed", "Channels closed", totals.channels_closed),
+        (
+            "queues_declared",
+            "Queues declared, also those that were there",
+            totals.mailboxes_declared,
+        ),
+        ("queues_created", "Queues created", totals.mailboxes_created),
+        ("queues_deleted", "Queues deleted", totals.mailboxes_deleted),
+    ] {
+        page.counter(&format!("{prefix}{name}_total"), help, &[], value);
+    }
+}
+
+/// Of the two families that RabbitMQ has of a node: what it uses (coarse) and what it may use.
+fn process(page: &mut Page, host: &Host, prefix: &str, wanted: impl Fn(bool) -> bool) {
     let it = &host.process;
     let up = host.now.since_ms(host.started) as f64 / 1000.0;
-    for (name, help, value) in [
-        ("erlang_uptime_seconds", "Seconds since the start", up),
-        ("process_open_fds", "Open file descriptors", it.files_used as f64),
-        ("process_max_fds", "Most file descriptors that may be open", it.files_max as f64),
-        ("process_resident_memory_bytes", "Memory in use", it.memory_used as f64),
+    for (coarse, name, help, value) in [
+        (false, "erlang_uptime_seconds", "Seconds since the start", up),
+        (true, "process_open_fds", "Open file descriptors", it.files_used as f64),
+        (false, "process_max_fds", "Most file descriptors that may be open", it.files_max as f64),
+        (true, "process_resident_memory_bytes", "Memory in use", it.memory_used as f64),
         (
+            false,
             "resident_memory_limit_bytes",
             "Memory above which publishers are stopped",
             it.memory_limit as f64,
         ),
-        ("disk_space_available_bytes", "Free disk space", it.disk_free as f64),
+        (true, "disk_space_available_bytes", "Free disk space", it.disk_free as f64),
         (
+            false,
             "disk_space_available_limit_bytes",
             "Disk space below which publishers are stopped",
             it.disk_limit as f64,
         ),
     ] {
-        page.gauge(&format!("rabbitmq_{name}"), help, &[], value);
+        if wanted(coarse) {
+            page.gauge(&format!("{prefix}{name}"), help, &[], value);
+        }
     }
 }
 
-fn sizes(page: &mut Page, sizes: &Sizes) {
-    let name = "rabbitmq_message_size_bytes";
-    let help = "Sizes of the bodies that publishers sent";
-    let mut sum = 0;
-    for (at, count) in sizes.counts.iter().enumerate() {
-        sum += count;
-        let bound = Sizes::BOUNDS.get(at).map_or_else(|| "+Inf".into(), u64::to_string);
-        page.sample(name, "histogram", help, "_bucket", &[("le", &bound)], sum as f64);
+/// What was measured, in classes.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    pub bounds: Vec<f64>,
+    /// One more than bounds.
+    pub counts: Vec<u64>,
+    pub sum: f64,
+}
+
+impl From<&Sizes> for Measured {
+    fn from(it: &Sizes) -> Self {
+        let bounds = Sizes::BOUNDS.map(|bound| bound as f64).to_vec();
+        Self { bounds, counts: it.counts.to_vec(), sum: it.sum as f64 }
     }
-    page.sample(name, "histogram", help, "_sum", &[], sizes.sum as f64);
-    page.sample(name, "histogram", help, "_count", &[], sum as f64);
+}
+
+/// In seconds.
+impl From<&Waits> for Measured {
+    fn from(it: &Waits) -> Self {
+        let bounds = Waits::BOUNDS_MS.map(|bound| bound as f64 / 1000.0).to_vec();
+        Self { bounds, counts: it.counts.to_vec(), sum: it.sum_ms as f64 / 1000.0 }
+    }
 }
 
 const KINDS: [&str; 3] = ["rabbit_classic_queue", "rabbit_quorum_queue", "rabbit_stream_queue"];
@@ -335,17 +428,13 @@ fn add_outflow(sum: &mut Outflow, it: &Outflow) {
     sum.acknowledged += it.acknowledged;
 }
 
-/// Families that can be chosen, and what they are of each mailbox.
-pub const FAMILIES: [&str; 4] =
-    ["queue_coarse_metrics", "queue_metrics", "queue_consumer_count", "queue_delivery_metrics"];
-
-/// Each mailbox by itself. `detailed` chooses families and has a prefix of its own; otherwise all are there.
-pub fn mailboxes(page: &mut Page, views: &[MailboxView], now_s: u64, detailed: Option<&[String]>) {
-    let prefix = if detailed.is_some() { "rabbitmq_detailed_" } else { "rabbitmq_" };
-    let wants = |family: &str| detailed.is_none_or(|chosen| chosen.iter().any(|it| it == family));
-    let coarse = wants("queue_coarse_metrics");
-    let (whole, deliveries) = (wants("queue_metrics"), wants("queue_delivery_metrics"));
-    let consumers = whole || wants("queue_consumer_count");
+/// Each mailbox by itself.
+pub fn mailboxes(page: &mut Page, views: &[MailboxView], now: Time, families: Families<'_>) {
+    let prefix = families.prefix();
+    let coarse = families.wants("queue_coarse_metrics");
+    let (whole, deliveries) =
+        (families.wants("queue_metrics"), families.wants("queue_delivery_metrics"));
+    let consumers = whole || families.wants("queue_consumer_count");
     for view in views {
         let labels = [("vhost", &*view.vhost), ("queue", &*view.name)];
         let mut gauge = |name: &str, help: &'static str, value: f64| {
@@ -392,13 +481,10 @@ pub fn mailboxes(page: &mut Page, views: &[MailboxView], now_s: u64, detailed: O
                     since as f64,
                 );
                 page.gauge(
-                    &format!(
-                        "pillarbox_{}queue_oldest_message_age_seconds",
-                        if detailed.is_some() { "detailed_" } else { "" }
-                    ),
+                    &format!("{}queue_oldest_message_age_seconds", families.own_prefix()),
                     "Seconds that the oldest ready message waits",
                     &labels,
-                    now_s.saturating_sub(since) as f64,
+                    now.since_ms(oldest) as f64 / 1000.0,
                 );
             }
         }

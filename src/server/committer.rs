@@ -1,16 +1,17 @@
 //! The one thread that writes to the disk: takes a batch, makes it durable, says so.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::fatal;
 use super::notice::Notice;
 use crate::broker::{Epoch, Time, Write};
+use crate::management::metrics::Measured;
 use crate::store::{Store, StoreError};
 
 /// Waits between attempts on a full disk.
@@ -18,6 +19,34 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(1);
 /// A broker that shall stop does not wait for space for longer than this.
 const STOP_ATTEMPTS_MAX: u32 = 20;
+
+/// How long batches took to become durable, waits for a full disk included.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    counts: [AtomicU64; Self::BOUNDS_MS.len() + 1],
+    sum_us: AtomicU64,
+}
+
+impl Commits {
+    const BOUNDS_MS: [f64; 12] =
+        [0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0, 10_000.0];
+
+    fn count(&self, took: Duration) {
+        let ms = took.as_secs_f64() * 1000.0;
+        let at = Self::BOUNDS_MS.iter().position(|bound| ms <= *bound);
+        self.counts[at.unwrap_or(Self::BOUNDS_MS.len())].fetch_add(1, Ordering::Relaxed);
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.sum_us.fetch_add(us, Ordering::Relaxed);
+    }
+
+    pub(super) fn measured(&self) -> Measured {
+        Measured {
+            bounds: Self::BOUNDS_MS.map(|ms| ms / 1000.0).to_vec(),
+            counts: self.counts.iter().map(|it| it.load(Ordering::Relaxed)).collect(),
+            sum: self.sum_us.load(Ordering::Relaxed) as f64 / 1e6,
+        }
+    }
+}
 
 pub(super) enum Work {
     Commit(Job),
@@ -55,6 +84,7 @@ pub(super) struct Committer {
     pub(super) full: Arc<AtomicBool>,
     /// Reads from the store; when the work ends it has ended or is about to.
     pub(super) reader: JoinHandle<()>,
+    pub(super) commits: Arc<Commits>,
     /// The planted bug: says that a batch is durable before it is.
     #[cfg(feature = "planted")]
     pub(super) early: bool,
@@ -70,7 +100,7 @@ impl Committer {
 
     /// Runs until the senders of work are dropped, then closes the store.
     fn run(self) {
-        let Self { mut store, work, notices, stopping, full, reader, .. } = self;
+        let Self { mut store, work, notices, stopping, full, reader, commits, .. } = self;
         while let Some(task) = next(&work, &full) {
             let say = || {
                 if !full.swap(true, Ordering::SeqCst) {
@@ -102,6 +132,7 @@ impl Committer {
                 // Kills shall land in between.
                 thread::sleep(Duration::from_millis(50));
             }
+            let began = Instant::now();
             let committed = patience.insist(
                 &mut store,
                 |store| store.commit(&writes, now),
@@ -109,6 +140,7 @@ impl Committer {
                 say,
                 thread::sleep,
             );
+            commits.count(began.elapsed());
             if let Err(error) = committed {
                 // Nothing is said from here on: what was not confirmed stays so.
                 fatal::exit(&format!("the store cannot make messages durable: {error}"));
@@ -203,6 +235,18 @@ mod tests {
         let expected =
             ["commit", "full", "reopen", "commit", "full", "reopen", "wait 100", "commit"];
         assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn commits_are_measured_in_classes() {
+        let commits = Commits::default();
+        for ms in [0, 1, 3, 20_000] {
+            commits.count(Duration::from_millis(ms));
+        }
+        let measured = commits.measured();
+        let expected = [1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
+        assert_eq!((&measured.counts[..], measured.sum), (&expected[..], 20.004));
+        assert_eq!(measured.bounds.len() + 1, measured.counts.len());
     }
 
     #[test]

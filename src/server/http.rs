@@ -3,6 +3,7 @@
 mod api;
 mod desk;
 mod estate;
+mod heads;
 
 mod envelope;
 pub(super) mod mailbox;
@@ -26,7 +27,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 pub(super) use self::desk::Desk;
-pub(super) use self::estate::Estate;
+pub(super) use self::estate::{Estate, Parts};
+use self::heads::Heads;
 use super::listener::{Door, Ends, stomp_session};
 use super::websocket::Websocket;
 
@@ -62,21 +64,35 @@ struct Visit {
     door: Door,
     /// The connection's place among all; a websocket takes it over.
     permit: Arc<OwnedSemaphorePermit>,
+    /// Metrics are all there is, and everybody may see them.
+    metrics_only: bool,
 }
 
 /// Answers the requests of one connection until it ends or becomes a websocket.
-pub(super) async fn serve<I>(socket: I, ends: Ends, permit: OwnedSemaphorePermit, door: Door)
-where
+pub(super) async fn serve<I>(
+    socket: I,
+    ends: Ends,
+    permit: OwnedSemaphorePermit,
+    door: Door,
+    metrics_only: bool,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let peer = ends.peer;
     let closed = door.closed.clone();
     let timeout = door.http.head_timeout;
-    let visit = Visit { ends, door, permit: Arc::new(permit) };
-    let router = routes().layer(Extension(visit));
+    let visit = Visit { ends, door, permit: Arc::new(permit), metrics_only };
+    let routes = if metrics_only { Router::new().fallback(api::answer) } else { routes() };
+    let router = routes.layer(axum::middleware::from_fn(check_host)).layer(Extension(visit));
+    let (socket, ambiguous) = Heads::new(socket);
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-        let router = router.clone();
+        let (router, ambiguous) = (router.clone(), ambiguous.clone());
         async move {
+            if ambiguous.is_set() {
+                let text = "a length beside chunks: where does the request end?\n";
+                let close = [(header::CONNECTION, "close")];
+                return Ok((StatusCode::BAD_REQUEST, close, text).into_response());
+            }
             let response = tower_call(router, request.map(Body::new)).await;
             Ok::<_, Infallible>(response)
         }
@@ -123,7 +139,6 @@ fn routes() -> Router {
         .route("/console.js", get(console_script))
         .route("/console.css", get(console_style))
         .fallback(api::answer)
-        .layer(axum::middleware::from_fn(check_host))
 }
 
 /// A listener that is meant for this machine answers to this machine's names only: pages of other hosts

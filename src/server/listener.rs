@@ -35,6 +35,8 @@ pub enum Protocol {
     Stomp,
     /// Requests and answers; a websocket becomes a connection of its own.
     Http,
+    /// Only the metrics of `Http`, and without a login.
+    Metrics,
     Native,
     /// Other hosts.
     Peer,
@@ -46,6 +48,7 @@ impl Protocol {
             Self::Amqp => "amqp",
             Self::Stomp => "stomp",
             Self::Http => "http",
+            Self::Metrics => "metrics",
             Self::Native => "native",
             Self::Peer => "peers",
         }
@@ -57,6 +60,7 @@ impl Protocol {
             Self::Amqp => "amqp-tls",
             Self::Stomp => "stomp-tls",
             Self::Http => "http-tls",
+            Self::Metrics => "metrics-tls",
             Self::Native => "native-tls",
             Self::Peer => "peers-tls",
         }
@@ -228,7 +232,8 @@ impl Door {
                 self.converse_as(io, ends, protocol.name(), |facts, _| peering.guest(facts)).await;
                 return drop(permit);
             }
-            Protocol::Http => return http::serve(io, ends, permit, self.clone()).await,
+            Protocol::Http => return http::serve(io, ends, permit, self.clone(), false).await,
+            Protocol::Metrics => return http::serve(io, ends, permit, self.clone(), true).await,
         };
         let name = if ends.secured.is_some() { protocol.tls_name() } else { protocol.name() };
         self.converse(io, ends, name, session).await;

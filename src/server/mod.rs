@@ -173,6 +173,7 @@ impl Server {
         let growth = Growth::default();
         let reader =
             reader::start(store.reader(), fetches_intake, notices.clone(), to_committer.clone())?;
+        let commits = Arc::<committer::Commits>::default();
         let committer = committer::Committer {
             store,
             work,
@@ -180,6 +181,7 @@ impl Server {
             stopping: stopping.clone(),
             full: full.clone(),
             reader,
+            commits: commits.clone(),
             #[cfg(feature = "planted")]
             early,
         };
@@ -199,6 +201,7 @@ impl Server {
         tokio::spawn(task.run());
         tokio::spawn(watch::run(marks(&config), watched, growth, full, notices.clone()));
 
+        let shown = tls.as_ref().map(|(tls, _)| tls.clone());
         if let Some((_, watcher)) = tls {
             // From now on, SIGHUP does not end the process.
             let hangup = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
@@ -208,15 +211,17 @@ impl Server {
         let verifier = Arc::new(Verifier::new(patience(&config))?);
         let listening: Vec<Listening> = listeners.iter().map(Listener::listening).collect();
         let register = Arc::new(Register::default());
-        let estate = Arc::new(http::Estate::new(
-            http::Desk::open(requests.clone()),
+        let parts = http::Parts {
+            desk: http::Desk::open(requests.clone()),
             clock,
-            register.clone(),
-            &listening,
-            marks(&config),
-            config.limits.connections_max,
-        ));
-        if listening.iter().any(|it| it.protocol == Protocol::Http) {
+            register: register.clone(),
+            commits,
+            tls: shown,
+            marks: marks(&config),
+            connections_max: config.limits.connections_max,
+        };
+        let estate = Arc::new(http::Estate::new(parts, &listening));
+        if listening.iter().any(|it| matches!(it.protocol, Protocol::Http | Protocol::Metrics)) {
             tokio::spawn(estate.clone().watch(config.http.sample_interval.0));
         }
         let house = House { requests, verifier, clock, limits: connection_limits(&config) };
@@ -334,6 +339,7 @@ async fn bind(
         (Protocol::Amqp, listen.amqp, None),
         (Protocol::Stomp, listen.stomp, None),
         (Protocol::Http, listen.http, None),
+        (Protocol::Metrics, listen.metrics, None),
         (Protocol::Native, listen.native, None),
         (Protocol::Peer, listen.peers, None),
     ];

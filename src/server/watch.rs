@@ -142,7 +142,7 @@ fn reusable(directory: &Path, reader: &Reader) -> u64 {
     home.saturating_sub(reader.home_used_max())
 }
 
-fn allocated(file: &Path) -> std::io::Result<u64> {
+pub(super) fn allocated(file: &Path) -> std::io::Result<u64> {
     Ok(u64::try_from(rustix::fs::stat(file)?.st_blocks).unwrap_or(0) * 512)
 }
 

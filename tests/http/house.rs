@@ -55,14 +55,18 @@ impl House {
         Self { server: Server::start(config).await.expect("the server starts") }
     }
 
-    pub(crate) async fn socket(&self) -> TcpStream {
-        let address = self.server.address(Protocol::Http).expect("the listener is there");
+    pub(crate) async fn socket(&self, listener: Protocol) -> TcpStream {
+        let address = self.server.address(listener).expect("the listener is there");
         TcpStream::connect(address).await.expect("the listener accepts")
     }
 
     /// Sends these bytes, reads until the server closes or one whole answer is there.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> Option<Heard> {
-        let mut socket = self.socket().await;
+        self.raw_to(Protocol::Http, bytes).await
+    }
+
+    async fn raw_to(&self, listener: Protocol, bytes: &[u8]) -> Option<Heard> {
+        let mut socket = self.socket(listener).await;
         // The server may answer and close before it has taken everything.
         let _ = socket.write_all(bytes).await;
         let mut all = Vec::new();
@@ -71,6 +75,13 @@ impl House {
         let (head, body) = text.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
         Some(Heard { status, head: head.to_owned(), body: body.to_owned() })
+    }
+
+    /// Without a login or anything else.
+    pub(crate) async fn send_to(&self, listener: Protocol, method: &str, path: &str) -> Heard {
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        self.raw_to(listener, request.as_bytes()).await.expect("an answer")
     }
 
     pub(crate) async fn send(

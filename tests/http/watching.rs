@@ -1,7 +1,10 @@
 //! Health, metrics and the console.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use pillarbox::config::{Address, Config};
+use pillarbox::server::{Protocol, Server};
 use serde_json::{Value, json};
 
 use crate::house::House;
@@ -121,4 +124,85 @@ async fn the_console_runs_nothing_but_its_own() {
             assert!(!heard.body.contains(word), "{word} in {path}");
         }
     }
+}
+
+/// Where RabbitMQ's Prometheus plugin listens: no login, and nothing but metrics.
+#[tokio::test]
+async fn metrics_have_a_listener_of_their_own() {
+    let mut config = Config::default();
+    config.store.in_memory = true;
+    (config.listen.amqp, config.listen.stomp) = (Address::Off, Address::Off);
+    (config.listen.http, config.listen.native) = (Address::Off, Address::Off);
+    config.listen.metrics = Address::local(0);
+    let house = House { server: Server::start(config).await.expect("the server starts") };
+    for (path, status) in [
+        ("/metrics", 200),
+        ("/metrics/per-object", 200),
+        ("/metrics/detailed?family=vhost_status", 200),
+        ("/api/overview", 404),
+        ("/api/health/live", 404),
+        ("/", 404),
+        ("/mailbox/x", 404),
+        ("/ws", 404),
+    ] {
+        let heard = house.send_to(Protocol::Metrics, "GET", path).await;
+        assert_eq!(heard.status, status, "{path}: {heard:?}");
+        assert_eq!(heard.body.contains("rabbitmq_identity_info"), status == 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn each_object_has_its_families() {
+    let house = House::new().await;
+    house.queue("q").await;
+    house.publish("q", "hello").await;
+    let connection = house.amqp().await;
+    let channel = connection.create_channel().await.expect("a channel");
+    let options = lapin::options::BasicGetOptions { no_ack: true };
+    channel.basic_get("q".into(), options).await.expect("an answer").expect("a message");
+    let text = house.ask("GET", "/metrics/per-object", None).await.body;
+    let line = |start: &str, end: &str| {
+        let found = text.lines().any(|it| it.starts_with(start) && it.ends_with(end));
+        assert!(found, "{start} … {end}\n{text}");
+    };
+    line("rabbitmq_channel_get_total{channel=\"127.0.0.1:", "(1)\",vhost=\"/\"} 1");
+    line("rabbitmq_channel_messages_unacked{channel=", " 0");
+    line("rabbitmq_connection_channels{connection=\"127.0.0.1:", "\",vhost=\"/\"} 1");
+    line("rabbitmq_exchange_messages_published_total{vhost=\"/\",exchange=\"\"}", " 1");
+    line("rabbitmq_exchange_name{vhost=\"/\",exchange=\"amq.topic\",type=\"topic\"}", " 1");
+    line("rabbitmq_vhost_status{vhost=\"/\"}", " 1");
+    line("rabbitmq_queue_messages_ready{vhost=\"/\",queue=\"q\"}", " 0");
+    let bytes = text.lines().find(|it| it.starts_with("rabbitmq_connection_incoming_bytes_total{"));
+    assert!(bytes.is_some_and(|it| !it.ends_with(" 0")), "{bytes:?}");
+    let detailed = "/metrics/detailed?family=channel_metrics&family=node_metrics&vhost=nowhere";
+    let text = house.ask("GET", detailed, None).await.body;
+    assert!(text.contains("\nrabbitmq_detailed_process_max_fds "), "{text}");
+    assert!(!text.contains("rabbitmq_detailed_process_open_fds"), "another family: {text}");
+    assert!(!text.contains("channel_consumers"), "another virtual host: {text}");
+}
+
+#[tokio::test]
+async fn times_are_measured() {
+    let house = House::new().await;
+    house.queue("q").await;
+    house.publish("q", "one").await;
+    house.publish("q", "two").await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let text = house.ask("GET", "/metrics", None).await.body;
+    let value = |text: &str, name: &str| {
+        let found = text.lines().find_map(|it| it.strip_prefix(&format!("{name} ")));
+        found.unwrap_or_else(|| panic!("{name} is not in {text}")).parse::<f64>().expect("a number")
+    };
+    let age = value(&text, "pillarbox_oldest_message_age_seconds");
+    assert!((0.02..30.0).contains(&age), "{age}");
+    assert_eq!(value(&text, "pillarbox_message_wait_seconds_count"), 0.0);
+    let get = json!({"count": 2, "ackmode": "ack_requeue_false", "encoding": "auto"});
+    house.does("POST", "/api/queues/%2F/q/get", get, 200).await;
+    let text = house.ask("GET", "/metrics", None).await.body;
+    assert_eq!(value(&text, "pillarbox_message_wait_seconds_count"), 2.0);
+    assert!(value(&text, "pillarbox_message_wait_seconds_sum") >= 0.04, "{text}");
+    assert_eq!(value(&text, "pillarbox_message_wait_seconds_bucket{le=\"+Inf\"}"), 2.0);
+    assert_eq!(value(&text, "pillarbox_oldest_message_age_seconds"), 0.0);
+    assert!(value(&text, "pillarbox_commit_seconds_count") > 0.0);
+    assert_eq!(value(&text, "rabbitmq_channel_messages_published_total"), 2.0);
 }

@@ -1,6 +1,7 @@
 //! The broker as a whole, and samples of what it counts.
 
-use crate::broker::{Broker, Counts, MailboxId, ProtocolFlow, Totals};
+use super::oldest;
+use crate::broker::{Broker, Counts, MailboxId, ProtocolFlow, Time, Totals};
 
 /// Sums over everything there is.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,8 @@ pub struct Overview {
     pub unsettled_bytes: u64,
     /// Bytes of ready messages in memory.
     pub memory: u64,
+    /// When the oldest ready message of any queue came.
+    pub oldest: Option<Time>,
     /// Why publishers are stopped.
     pub alarm: Option<&'static str>,
 }
@@ -52,6 +55,12 @@ impl Broker {
             overview.ready_bytes += mailbox.ready_bytes;
             overview.unsettled += mailbox.unsettled();
             overview.unsettled_bytes += mailbox.leases.bytes();
+            // In streams messages grow old on purpose.
+            if mailbox.stream.is_none()
+                && let Some(oldest) = oldest(mailbox)
+            {
+                overview.oldest = Some(overview.oldest.map_or(oldest, |it| it.min(oldest)));
+            }
         }
         for connection in self.connections.values().filter(|it| it.open.is_some()) {
             overview.connections += 1;

@@ -232,6 +232,14 @@ fn the_server_acts_with_the_rights_of_whom_it_acts_for() {
         }
     }
     assert_eq!(house.ready("a"), 1);
+    // Who may not publish hears that rather than of a shortage.
+    house.broker.raise_alarm(true, false, &mut Vec::new());
+    assert!(matches!(on_behalf(&mut house, "ann", post("a")), Err(Refusal::Forbidden { .. })));
+    let stopped = on_behalf(&mut house, "guest", post("a"));
+    assert!(matches!(stopped, Ok(Reply::Stopped("low on memory"))), "{stopped:?}");
+    house.broker.raise_alarm(false, false, &mut Vec::new());
+    assert!(matches!(on_behalf(&mut house, "guest", post("a")), Ok(Reply::Routed(true))));
+    assert_eq!(house.ready("a"), 2);
     // Nobody else acts for others, and nobody acts where there is no such place.
     let (user, vhost) = ("guest".into(), "/".into());
     let request = Request::OnBehalf(Box::new(OnBehalf { user, vhost, request: purge("a") }));

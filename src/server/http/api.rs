@@ -116,7 +116,10 @@ async fn respond(visit: &Visit, request: Request) -> Result<Answer, Refused> {
     if route.method != Method::Get && !may_come(&parts.headers, &visit.door.http) {
         return Err(Fault::new(403, "forbidden", "another host's page asks").into());
     }
-    let guest = if route.needs == Needs::Nothing {
+    if visit.metrics_only && !route.path.starts_with("/metrics") {
+        return Err(Fault::not_found().into());
+    }
+    let guest = if route.needs == Needs::Nothing || visit.metrics_only {
         nobody()
     } else {
         let guest = log_in(visit, &parts.headers).await?;

@@ -11,12 +11,25 @@ use crate::broker::{Definition, DefinitionKind, Name, Time};
 use crate::management::json::{Host, ListenerFacts, ProcessFacts};
 use crate::management::{Fault, Samples};
 use crate::server::clock::Clock;
+use crate::server::committer::Commits;
 use crate::server::listener::Listening;
+use crate::server::tls::Tls;
 use crate::server::traffic::Register;
 use crate::server::watch::{self, Marks};
 
 /// Samples of mailboxes in one answer of the broker.
 const SAMPLES_MAX: usize = 2000;
+
+/// What an estate is made of.
+pub(in crate::server) struct Parts {
+    pub(in crate::server) desk: Desk,
+    pub(in crate::server) clock: Clock,
+    pub(in crate::server) register: Arc<Register>,
+    pub(in crate::server) commits: Arc<Commits>,
+    pub(in crate::server) tls: Option<Arc<Tls>>,
+    pub(in crate::server) marks: Marks,
+    pub(in crate::server) connections_max: u32,
+}
 
 pub(in crate::server) struct Estate {
     pub(super) desk: Desk,
@@ -29,17 +42,13 @@ pub(in crate::server) struct Estate {
     listeners: Vec<ListenerFacts>,
     marks: Marks,
     connections_max: u64,
+    commits: Arc<Commits>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Estate {
-    pub(in crate::server) fn new(
-        desk: Desk,
-        clock: Clock,
-        register: Arc<Register>,
-        listening: &[Listening],
-        marks: Marks,
-        connections_max: u32,
-    ) -> Self {
+    pub(in crate::server) fn new(parts: Parts, listening: &[Listening]) -> Self {
+        let Parts { desk, clock, register, commits, tls, marks, connections_max } = parts;
         let system = rustix::system::uname();
         let host = system.nodename().to_string_lossy();
         let listeners = listening.iter().map(|it| ListenerFacts {
@@ -58,7 +67,14 @@ impl Estate {
             listeners: listeners.collect(),
             marks,
             connections_max: connections_max.into(),
+            commits,
+            tls,
         }
+    }
+
+    /// When the certificate of the listeners with TLS ends, in seconds since 1970.
+    pub(super) fn certificate_expires(&self) -> Option<i64> {
+        self.tls.as_ref().map(|tls| tls.expires())
     }
 
     pub(super) fn node(&self) -> &str {
@@ -82,6 +98,7 @@ impl Estate {
             now: self.clock.now(),
             listeners: self.listeners.clone(),
             process,
+            commits: self.commits.measured(),
         })
     }
 
@@ -192,6 +209,8 @@ impl Estate {
 
     fn read_process(&self) -> ProcessFacts {
         let directory = self.marks.directory.as_deref();
+        let size =
+            |name| directory.and_then(|it| watch::allocated(&it.join(name)).ok()).unwrap_or(0);
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         ProcessFacts {
             pid: std::process::id(),
@@ -204,6 +223,8 @@ impl Estate {
             processors: std::thread::available_parallelism().map_or(1, |it| it.get() as u64),
             connections_max: self.connections_max,
             directory: directory.map(|it| it.display().to_string()).unwrap_or_default(),
+            journal_size: size("journal.redb"),
+            home_size: size("home.redb"),
         }
     }
 }

@@ -31,9 +31,17 @@ use crate::config::{self, CertificateName, ClientCertificate};
 
 /// Does the handshakes of all listeners.
 pub(super) struct Tls {
-    current: watch::Receiver<Arc<ServerConfig>>,
+    current: watch::Receiver<Served>,
     user_from: CertificateName,
     handshake_timeout: Duration,
+}
+
+/// What handshakes are done with.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    config: Arc<ServerConfig>,
+    /// When the certificate ends, in seconds since 1970.
+    expires: i64,
 }
 
 /// What a handshake showed.
@@ -102,6 +110,7 @@ impl Files {
         let read = chain.first().and_then(|own| Certificate::read(own));
         let own = read.ok_or_else(|| self.unusable("it is no X.509 certificate".into()))?;
         let holds = Holds::at(&own, SystemTime::now());
+        let expires = own.not_after.seconds;
 
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -131,7 +140,7 @@ impl Files {
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
-        Ok(Loaded { config: Arc::new(config), holds })
+        Ok(Loaded { served: Served { config: Arc::new(config), expires }, holds })
     }
 
     fn unusable(&self, reason: String) -> TlsError {
@@ -140,7 +149,7 @@ impl Files {
 }
 
 struct Loaded {
-    config: Arc<ServerConfig>,
+    served: Served,
     holds: Holds,
 }
 
@@ -198,10 +207,15 @@ impl Tls {
             // Clients decide; a broker that does not start would help nobody.
             tracing::warn!("the certificate in {}: {reason}", files.certificate.display());
         }
-        let (sender, current) = watch::channel(loaded.config);
+        let (sender, current) = watch::channel(loaded.served);
         let handshake_timeout = settings.handshake_timeout.0;
         let tls = Self { current, user_from: settings.user_from, handshake_timeout };
         Ok((tls, Watcher::new(files, sender, read)))
+    }
+
+    /// When the certificate ends that is served now, in seconds since 1970.
+    pub(super) fn expires(&self) -> i64 {
+        self.current.borrow().expires
     }
 
     /// The handshake; whoever is not done in time is refused.
@@ -209,7 +223,7 @@ impl Tls {
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
-        let config = self.current.borrow().clone();
+        let config = self.current.borrow().config.clone();
         let accepted = timeout(self.handshake_timeout, TlsAcceptor::from(config).accept(socket));
         let stream = accepted.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());

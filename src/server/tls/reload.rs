@@ -3,16 +3,14 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch::Sender;
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
-use super::{Files, Holds, TlsError};
+use super::{Files, Holds, Served, TlsError};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -49,7 +47,7 @@ pub(in crate::server) async fn keep_fresh(mut watcher: Watcher, mut hangup: Sign
 /// ```
 pub(in crate::server) struct Watcher {
     files: Files,
-    current: Sender<Arc<ServerConfig>>,
+    current: Sender<Served>,
     /// Of the files as they were read last, well or not.
     read: Vec<Option<Stamp>>,
     /// Changed, and perhaps still being written.
@@ -78,11 +76,7 @@ impl Stamp {
 }
 
 impl Watcher {
-    pub(super) fn new(
-        files: Files,
-        current: Sender<Arc<ServerConfig>>,
-        read: Vec<Option<Stamp>>,
-    ) -> Self {
+    pub(super) fn new(files: Files, current: Sender<Served>, read: Vec<Option<Stamp>>) -> Self {
         Self { files, current, read, changing: None }
     }
 
@@ -103,7 +97,7 @@ impl Watcher {
         self.changing = None;
         let path = self.files.certificate.clone();
         let fresh = self.files.load().and_then(|loaded| match loaded.holds {
-            Holds::Yes => Ok(loaded.config),
+            Holds::Yes => Ok(loaded.served),
             Holds::No(reason) => Err(TlsError::Unusable { path, reason }),
         });
         match fresh {

@@ -33,18 +33,34 @@ impl Question<'_> {
         })
     }
 
-    /// Certificates that expire are in the broker's log; here only that the question makes sense is checked.
+    /// Whether the certificate of the listeners with TLS ends within that time.
     pub(super) fn health_certificates(&self) -> Answered {
         let within = self.text("within").parse::<u32>().ok().filter(|within| *within > 0);
-        let units = ["days", "weeks", "months", "years"];
-        if within.is_none() || !units.contains(&self.text("unit")) {
+        let days = match self.text("unit") {
+            "days" => Some(1),
+            "weeks" => Some(7),
+            "months" => Some(30),
+            "years" => Some(365),
+            _ => None,
+        };
+        let (Some(within), Some(days)) = (within, days) else {
             return Err(Fault::bad_request("Invalid expiration unit or time"));
+        };
+        let Some(expires) = self.estate.certificate_expires() else { return Ok(ok()) };
+        let now = i64::try_from(self.estate.clock.now().seconds()).unwrap_or(i64::MAX);
+        if expires > now.saturating_add(i64::from(within) * days * 86_400) {
+            return Ok(ok());
         }
-        let tls = self.estate.listeners().iter().any(|it| it.protocol.ends_with("tls"));
-        if tls {
-            return Err(Fault::new(501, "not_implemented", "certificates are not looked at yet"));
-        }
-        Ok(ok())
+        let tls = self.estate.listeners().iter().filter(|it| it.protocol.ends_with("-tls"));
+        let listeners = tls.map(|it| {
+            json!({
+                "node": self.estate.node(), "protocol": it.protocol, "interface": it.ip, "port": it.port,
+                "certfile_expires_on": [expires],
+            })
+        });
+        let expired: Vec<_> = listeners.collect();
+        let reason = "Certificates expiring";
+        Ok(Answer::Failed(json!({"status": "failed", "reason": reason, "expired": expired})))
     }
 
     pub(super) fn health_port(&self) -> Answered {

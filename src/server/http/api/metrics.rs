@@ -1,10 +1,11 @@
-//! Prometheus metrics, gathered in slices.
+//! Prometheus metrics, gathered in slices: each becomes text before the next is asked for.
 
 use super::{Answer, Answered, Question};
 use crate::broker::inspect::{Inspect, Inspection, SLICE_MAX};
 use crate::broker::{Definition, DefinitionKind, Name};
 use crate::management::Fault;
-use crate::management::metrics::{FAMILIES, Page, head, mailboxes, whole};
+use crate::management::metrics::objects::{self, FAMILIES, Families};
+use crate::management::metrics::{Page, head, mailboxes, whole};
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -15,10 +16,7 @@ impl Question<'_> {
     }
 
     pub(super) async fn metrics_per_object(&self) -> Answered {
-        let mut page = head(&self.estate.host().await?);
-        let vhosts = self.every_vhost().await?;
-        self.add_mailboxes(&mut page, &vhosts, None).await?;
-        Ok(Answer::Text(KIND, page.text()))
+        self.objects(Families::all()).await
     }
 
     pub(super) async fn metrics_detailed(&self) -> Answered {
@@ -26,12 +24,31 @@ impl Question<'_> {
         if let Some(unknown) = chosen.iter().find(|it| !FAMILIES.contains(&it.as_str())) {
             return Err(Fault::bad_request(format!("there is no family '{unknown}' here")));
         }
-        let mut page = head(&self.estate.host().await?);
+        self.objects(Families::chosen(&chosen)).await
+    }
+
+    async fn objects(&self, families: Families<'_>) -> Answered {
+        let host = self.estate.host().await?;
+        let mut page = head(&host);
         let asked: Vec<&str> = self.query.all("vhost").collect();
-        let mut vhosts = self.every_vhost().await?;
-        vhosts.retain(|vhost| asked.is_empty() || asked.contains(&vhost.as_str()));
-        if !chosen.is_empty() {
-            self.add_mailboxes(&mut page, &vhosts, Some(&chosen)).await?;
+        let wanted = |vhost: &Name| asked.is_empty() || asked.contains(&vhost.as_str());
+        if families.wants_any("node_") || families.wants_any("connection_churn") {
+            objects::node(&mut page, &self.estate.overview().await?, &host, families);
+        }
+        for vhost in self.every_vhost().await?.iter().filter(|it| wanted(it)) {
+            objects::vhost(&mut page, vhost, families);
+            if families.wants_any("queue_") {
+                self.add_mailboxes(&mut page, vhost, families).await;
+            }
+            if families.wants_any("exchange_") {
+                self.add_exchanges(&mut page, vhost, families).await;
+            }
+        }
+        if families.wants_any("channel_") {
+            self.add_channels(&mut page, wanted, families).await?;
+        }
+        if families.wants("connection_coarse_metrics") || families.wants("connection_metrics") {
+            self.add_connections(&mut page, wanted, families).await?;
         }
         Ok(Answer::Text(KIND, page.text()))
     }
@@ -45,30 +62,72 @@ impl Question<'_> {
         Ok(names.collect())
     }
 
-    /// Each slice becomes text before the next is asked for.
-    async fn add_mailboxes(
-        &self,
-        page: &mut Page,
-        vhosts: &[Name],
-        chosen: Option<&[String]>,
-    ) -> Result<(), Fault> {
-        let now = self.estate.clock.now().seconds();
-        for vhost in vhosts {
-            let mut after = None;
-            loop {
-                let inspect = Inspect::Mailboxes { vhost: vhost.clone(), after, count: SLICE_MAX };
-                // The virtual host may be gone meanwhile.
-                let Ok(Inspection::Mailboxes(found)) = self.estate.desk.inspect(inspect).await
-                else {
-                    break;
-                };
-                mailboxes(page, &found, now, chosen);
-                after = found.last().map(|it| it.name.clone());
-                if found.len() < SLICE_MAX {
-                    break;
-                }
+    async fn add_mailboxes(&self, page: &mut Page, vhost: &Name, families: Families<'_>) {
+        let mut after = None;
+        loop {
+            let inspect = Inspect::Mailboxes { vhost: vhost.clone(), after, count: SLICE_MAX };
+            // The virtual host may be gone meanwhile.
+            let Ok(Inspection::Mailboxes(found)) = self.estate.desk.inspect(inspect).await else {
+                return;
+            };
+            mailboxes(page, &found, self.estate.clock.now(), families);
+            after = found.last().map(|it| it.name.clone());
+            if found.len() < SLICE_MAX {
+                return;
             }
         }
+    }
+
+    async fn add_exchanges(&self, page: &mut Page, vhost: &Name, families: Families<'_>) {
+        let mut after = None;
+        loop {
+            let inspect = Inspect::Exchanges { vhost: vhost.clone(), after, count: SLICE_MAX };
+            let Ok(Inspection::Exchanges(found)) = self.estate.desk.inspect(inspect).await else {
+                return;
+            };
+            objects::exchanges(page, &found, families);
+            after = found.last().map(|it| it.definition.name.clone());
+            if found.len() < SLICE_MAX {
+                return;
+            }
+        }
+    }
+
+    async fn add_channels(
+        &self,
+        page: &mut Page,
+        wanted: impl Fn(&Name) -> bool,
+        families: Families<'_>,
+    ) -> Result<(), Fault> {
+        let mut after = None;
+        loop {
+            let inspect = Inspect::Channels { after, count: SLICE_MAX };
+            let Inspection::Channels(mut found) = self.estate.desk.inspect(inspect).await? else {
+                return Ok(());
+            };
+            after = found.last().map(|it| (it.connection, it.channel));
+            let last = found.len() < SLICE_MAX;
+            found.retain(|it| wanted(&it.vhost));
+            objects::channels(page, &found, families);
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn add_connections(
+        &self,
+        page: &mut Page,
+        wanted: impl Fn(&Name) -> bool,
+        families: Families<'_>,
+    ) -> Result<(), Fault> {
+        let mut all = self.all_connections().await?;
+        all.retain(|it| wanted(&it.vhost));
+        let facts = |view: &_| {
+            let view: &crate::broker::inspect::ConnectionView = view;
+            self.estate.register.facts(view.id)
+        };
+        objects::connections(page, &all, facts, families);
         Ok(())
     }
 }

@@ -160,6 +160,9 @@ impl Question<'_> {
         });
         match self.ask_here(Request::Post(Arc::new(message))).await? {
             Reply::Routed(routed) => Ok(Answer::Json(json!({"routed": routed}))),
+            Reply::Stopped(why) => {
+                Err(Fault::unavailable(format!("publishers are stopped: {why}")))
+            }
             _ => Err(Fault::unavailable("the broker answers something else")),
         }
     }

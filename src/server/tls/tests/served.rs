@@ -162,6 +162,21 @@ async fn stomp_and_websockets_know_the_certificate_too() {
     hears(&mut client, "CONNECTED\n").await;
 }
 
+#[tokio::test]
+async fn the_end_of_the_certificate_is_watched() {
+    let house = house().await;
+    // Certificates of the tests end in the year 4096.
+    for (within, expected) in [("1/years", "HTTP/1.1 200 "), ("9000/years", "HTTP/1.1 503 ")] {
+        let mut client = house.connect(Protocol::Http, None).await;
+        let request = format!(
+            "GET /api/health/checks/certificate-expiration/{within} HTTP/1.1\r\nhost: localhost\r\n\
+             authorization: Basic YW5uYTpzM2NyZXQ=\r\nconnection: close\r\n\r\n"
+        );
+        say(&mut client, request.as_bytes()).await;
+        hears(&mut client, expected).await;
+    }
+}
+
 /// With the library that the command line uses.
 #[tokio::test]
 async fn native_protocol_is_spoken_over_tls() {
