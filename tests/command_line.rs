@@ -14,13 +14,14 @@ struct Broker {
     native: String,
     amqp: String,
     stomp: String,
+    http: String,
 }
 
 impl Broker {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_pillarbox"))
-            .args(["serve", "--http-listen", "none", "--native-listen", "127.0.0.1:0"])
+            .args(["serve", "--http-listen", "127.0.0.1:0", "--native-listen", "127.0.0.1:0"])
             .args(["--amqp-listen", "127.0.0.1:0", "--stomp-listen", "127.0.0.1:0", "--data-dir"])
             .arg(directory.path())
             .env("PILLARBOX__STORE__IN_MEMORY", "true")
@@ -28,14 +29,15 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let [native, amqp, stomp] = [const { String::new() }; 3];
-        let mut broker = Self { child, native, amqp, stomp };
+        let [native, amqp, stomp, http] = [const { String::new() }; 4];
+        let mut broker = Self { child, native, amqp, stomp, http };
         let out = BufReader::new(broker.child.stdout.take().unwrap());
         for line in out.lines().map(Result::unwrap).take_while(|line| line != "ready") {
             for (prefix, place) in [
                 ("listening native ", &mut broker.native),
                 ("listening amqp ", &mut broker.amqp),
                 ("listening stomp ", &mut broker.stomp),
+                ("listening http ", &mut broker.http),
             ] {
                 if let Some(address) = line.strip_prefix(prefix) {
                     *place = address.to_owned();
@@ -48,7 +50,8 @@ impl Broker {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
-        command.args(arguments).env("PILLARBOX_BROKER", &self.native);
+        command.args(arguments);
+        command.env("PILLARBOX_BROKER", &self.native).env("PILLARBOX_HTTP", &self.http);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -217,4 +220,49 @@ fn bench_checks_every_message(#[case] protocol: &str) {
     assert_eq!((&json["messages"], &json["lost"]), (&3000.into(), &0.into()));
     assert!(json["latency_ms"]["p99"].as_f64().unwrap() > 0.0);
     assert_eq!(broker.run(&["mailbox", "list", "--json"]).trim(), "[]");
+}
+
+#[test]
+fn health_is_an_exit_code() {
+    let broker = Broker::start();
+    assert_eq!(broker.run(&["health"]), "ok\n");
+    // Another protocol, and nobody at all.
+    for elsewhere in [&broker.amqp, "127.0.0.1:1"] {
+        let (code, text) = broker.fails(&["health", "--http", elsewhere]);
+        assert_eq!(code, Some(3), "{elsewhere}: {text}");
+    }
+}
+
+#[test]
+fn definitions_move_between_brokers_that_run_and_that_do_not() {
+    let broker = Broker::start();
+    broker.run(&["mailbox", "declare", "jobs", "--max-length", "5"]);
+    broker.run(&["exchange", "declare", "logs", "--kind", "topic"]);
+    broker.run(&["bind", "logs", "jobs", "--key", "a.#"]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (first, second, store) = (path("first.json"), path("second.json"), path("store"));
+    std::fs::create_dir(&store).unwrap();
+    broker.run(&["definitions", "export", &first]);
+    let offline = ["--data-dir", store.as_str()];
+    broker.run(&[&["definitions", "import", &first][..], &offline].concat());
+    // What is there already is no trouble.
+    broker.run(&[&["definitions", "import", &first][..], &offline].concat());
+    broker.run(&[&["definitions", "export", &second][..], &offline].concat());
+    let [first, second] = [first, second].map(|it| std::fs::read_to_string(it).unwrap());
+    assert_eq!(first, second);
+    assert!(first.contains("\"x-max-length\": 5") && first.contains("\"a.#\""), "{first}");
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path("first.json")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "there are hashes of passwords in it");
+
+    let other = path("other.json");
+    let nowhere = r#"{"queues": [{"name": "q", "vhost": "nowhere", "durable": true, "auto_delete": false, "arguments": {}}]}"#;
+    std::fs::write(&other, nowhere).unwrap();
+    let (code, text) = broker.fails(&["definitions", "import", &other]);
+    assert_eq!((code, text.trim()), (Some(1), "pillarbox: 1 definitions were not taken"));
+    let (code, text) = broker.fails(&["definitions", "export", "--password", "wrong"]);
+    assert_eq!(code, Some(3), "{text}");
+    let (code, text) = broker.fails(&["definitions", "export", "--data-dir", &path("nowhere")]);
+    assert_eq!(code, Some(2), "{text}");
 }

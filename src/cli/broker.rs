@@ -95,7 +95,7 @@ impl Broker {
         Ok(Client::connect(&connect).await?)
     }
 
-    fn tls(&self) -> Result<Option<Tls>, Failure> {
+    pub(super) fn tls(&self) -> Result<Option<Tls>, Failure> {
         let read = |path: &PathBuf| {
             std::fs::read(path)
                 .map_err(|error| Failure::wrong(format!("cannot read {}: {error}", path.display())))

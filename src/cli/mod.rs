@@ -5,7 +5,9 @@ mod broker;
 mod browse;
 mod check;
 mod cursor;
+mod definitions;
 mod delayed;
+mod health;
 mod kv;
 mod limit;
 mod mailbox;
@@ -23,6 +25,7 @@ mod topology;
 mod user;
 mod value;
 mod watch;
+mod web;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -91,6 +94,8 @@ enum Verb {
     Permission(Box<To<user::PermissionVerb>>),
     Limit(Box<To<limit::LimitVerb>>),
     Policy(Box<To<policy::PolicyVerb>>),
+    Definitions(Box<To<definitions::DefinitionsVerb>>),
+    Health(Box<To<health::HealthVerb>>),
     Bench(Box<To<bench::Bench>>),
     Top(Box<To<top::Top>>),
     /// Print a script that completes commands in a shell
@@ -127,6 +132,8 @@ pub(crate) fn run() -> ExitCode {
         Verb::Permission(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Limit(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Policy(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Definitions(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Health(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Bench(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Top(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Completions { shell } => {

@@ -57,7 +57,7 @@ impl Tls {
     }
 
     /// The handshake. The broker's certificate must be that of the host in `HOST:PORT`.
-    pub(super) async fn connect(
+    pub async fn connect(
         &self,
         socket: TcpStream,
         address: &str,

@@ -64,8 +64,18 @@ struct Visit {
     door: Door,
     /// The connection's place among all; a websocket takes it over.
     permit: Arc<OwnedSemaphorePermit>,
-    /// Metrics are all there is, and everybody may see them.
-    metrics_only: bool,
+    admission: Admission,
+}
+
+/// Who is let in, and to what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Users.
+    Login,
+    /// Everybody, to metrics and nothing else.
+    Metrics,
+    /// This process, which may do everything.
+    Inside,
 }
 
 /// Answers the requests of one connection until it ends or becomes a websocket.
@@ -74,15 +84,18 @@ pub(super) async fn serve<I>(
     ends: Ends,
     permit: OwnedSemaphorePermit,
     door: Door,
-    metrics_only: bool,
+    admission: Admission,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let peer = ends.peer;
     let closed = door.closed.clone();
     let timeout = door.http.head_timeout;
-    let visit = Visit { ends, door, permit: Arc::new(permit), metrics_only };
-    let routes = if metrics_only { Router::new().fallback(api::answer) } else { routes() };
+    let visit = Visit { ends, door, permit: Arc::new(permit), admission };
+    let routes = match admission {
+        Admission::Login => routes(),
+        Admission::Metrics | Admission::Inside => Router::new().fallback(api::answer),
+    };
     let router = routes.layer(axum::middleware::from_fn(check_host)).layer(Extension(visit));
     let (socket, ambiguous) = Heads::new(socket);
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{End, House, drive};
-use super::http;
+use super::http::{self, Admission};
 use super::peering::Peering;
 use super::throttle::Origin;
 use super::tls::{Secured, Tls};
@@ -232,8 +232,12 @@ impl Door {
                 self.converse_as(io, ends, protocol.name(), |facts, _| peering.guest(facts)).await;
                 return drop(permit);
             }
-            Protocol::Http => return http::serve(io, ends, permit, self.clone(), false).await,
-            Protocol::Metrics => return http::serve(io, ends, permit, self.clone(), true).await,
+            Protocol::Http => {
+                return http::serve(io, ends, permit, self.clone(), Admission::Login).await;
+            }
+            Protocol::Metrics => {
+                return http::serve(io, ends, permit, self.clone(), Admission::Metrics).await;
+            }
         };
         let name = if ends.secured.is_some() { protocol.tls_name() } else { protocol.name() };
         self.converse(io, ends, name, session).await;

@@ -88,15 +88,17 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Websocket<I> {
                 // After a close, the answer to it is on its way until the stream ends.
                 Some(Ok(Message::Pong(_) | Message::Frame(_) | Message::Close(_))) => {}
                 None => self.ended = true,
-                Some(Err(error)) => match self.stream.get_ref().fault().or(close_code(&error)) {
-                    Some(code) => self.closing = Some(code),
-                    None => {
-                        self.ended = true;
-                        if let Error::Io(error) = error {
-                            return Poll::Ready(Err(error));
+                Some(Err(error)) => {
+                    match self.stream.get_ref().fault().or_else(|| close_code(&error)) {
+                        Some(code) => self.closing = Some(code),
+                        None => {
+                            self.ended = true;
+                            if let Error::Io(error) = error {
+                                return Poll::Ready(Err(error));
+                            }
                         }
                     }
-                },
+                }
             }
             if !self.input.is_empty() {
                 return Poll::Ready(Ok(true));

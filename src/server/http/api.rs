@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::estate::Estate;
-use super::{Visit, may_come};
+use super::{Admission, Visit, may_come};
 use crate::broker::{Credential, Definition, DefinitionKind, Name, Reply, Request as Ask};
 use crate::management::definitions::{Fields, name};
 use crate::management::routes::{Captures, Found, ROUTES, Tags, find};
@@ -116,15 +116,19 @@ async fn respond(visit: &Visit, request: Request) -> Result<Answer, Refused> {
     if route.method != Method::Get && !may_come(&parts.headers, &visit.door.http) {
         return Err(Fault::new(403, "forbidden", "another host's page asks").into());
     }
-    if visit.metrics_only && !route.path.starts_with("/metrics") {
+    if visit.admission == Admission::Metrics && !route.path.starts_with("/metrics") {
         return Err(Fault::not_found().into());
     }
-    let guest = if route.needs == Needs::Nothing || visit.metrics_only {
-        nobody()
-    } else {
-        let guest = log_in(visit, &parts.headers).await?;
-        guest.tags.check(route.needs)?;
-        guest
+    let guest = match visit.admission {
+        Admission::Inside => {
+            Guest { tags: Tags { administrator: true, ..Tags::default() }, ..nobody() }
+        }
+        Admission::Login if route.needs != Needs::Nothing => {
+            let guest = log_in(visit, &parts.headers).await?;
+            guest.tags.check(route.needs)?;
+            guest
+        }
+        Admission::Login | Admission::Metrics => nobody(),
     };
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let body = if route.method == Method::Get {
