@@ -71,12 +71,12 @@ fn requests() -> Vec<(&'static str, Value, &'static [Need])> {
 
 #[tokio::test]
 async fn every_request_is_refused_to_whom_it_is_not_allowed() {
-    let scene = Scene::new().await;
+    let mut scene = Scene::new().await;
     let mut tally = Tally::default();
     for shapes in permissions() {
         scene.permit(shapes).await;
         for (line, body, needs) in requests() {
-            scene.set().await;
+            scene.set_again().await;
             let (method, path) = line.split_once(' ').expect("a method and a path");
             let body = (!body.is_null()).then_some(&body);
             let heard = scene.house.as_user(("ann", "ann"), method, path, body).await;
@@ -87,6 +87,7 @@ async fn every_request_is_refused_to_whom_it_is_not_allowed() {
                 404 if path.starts_with("/mailbox") => Some(heard.body.as_str()),
                 _ => panic!("{line}: {heard:?}"),
             };
+            scene.note(needs, said.is_some());
             tally.note(line, needs, shapes, said);
         }
     }

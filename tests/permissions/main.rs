@@ -23,6 +23,7 @@ use crate::oracle::{KEYS, Need, SHAPES, Shape, missing, text};
 struct Scene {
     house: House,
     guest: Client,
+    changed: bool,
 }
 
 impl Scene {
@@ -36,7 +37,7 @@ impl Scene {
             house.does("PUT", "/api/topic-permissions/%2F/ann", keys, 201).await;
         }
         let guest = connect(&house, "guest").await;
-        Self { house, guest }
+        Self { house, guest, changed: true }
     }
 
     async fn permit(&self, shapes: [Shape; 3]) {
@@ -44,6 +45,17 @@ impl Scene {
         let body = json!({"configure": configure, "write": write, "read": read});
         let heard = self.house.ask("PUT", "/api/permissions/%2F/ann", Some(&body)).await;
         assert!(heard.status == 201 || heard.status == 204, "{heard:?}");
+    }
+
+    /// What is refused for want of its only need has changed nothing.
+    fn note(&mut self, needs: &[Need], refused: bool) {
+        self.changed = !refused || needs.len() > 1;
+    }
+
+    async fn set_again(&mut self) {
+        if std::mem::replace(&mut self.changed, false) {
+            self.set().await;
+        }
     }
 
     async fn set(&self) {

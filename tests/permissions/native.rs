@@ -41,18 +41,19 @@ const REQUESTS: [(&str, &[Need]); 20] = [
 
 #[tokio::test]
 async fn every_request_is_refused_to_whom_it_is_not_allowed() {
-    let scene = Scene::new().await;
+    let mut scene = Scene::new().await;
     let mut tally = Tally::default();
     for shapes in permissions() {
         scene.permit(shapes).await;
         let ann = connect(&scene.house, "ann").await;
         for (request, needs) in REQUESTS {
-            scene.set().await;
+            scene.set_again().await;
             let said = match ask(&ann, request).await {
                 Ok(()) => None,
                 Err(Error::Refused { code: Code::Forbidden | Code::NotFound, text }) => Some(text),
                 Err(other) => panic!("{request}: {other}"),
             };
+            scene.note(needs, said.is_some());
             tally.note(request, needs, shapes, said.as_deref());
         }
         ann.close().await.expect("it is closed");

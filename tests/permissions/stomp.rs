@@ -61,13 +61,14 @@ const FRAMES: [(&str, &[Need]); 13] = [
 
 #[tokio::test]
 async fn every_frame_is_refused_to_whom_it_is_not_allowed() {
-    let scene = Scene::new().await;
+    let mut scene = Scene::new().await;
     let mut tally = Tally::default();
     for shapes in permissions() {
         scene.permit(shapes).await;
         for (frames, needs) in FRAMES {
-            scene.set().await;
+            scene.set_again().await;
             let said = play(&scene, frames).await;
+            scene.note(needs, said.is_some());
             tally.note(frames, needs, shapes, said.as_deref());
         }
     }
