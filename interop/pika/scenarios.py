@@ -430,6 +430,29 @@ def cancelled_by_broker(connection):
     expect(cancelled, [tag])
 
 
+def stream(connection):
+    """A stream keeps what was read, and is read from any offset."""
+    channel = connection.channel()
+    channel.confirm_delivery()
+    queue = unique("stream")
+    channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "stream"})
+    for number in range(10):
+        channel.basic_publish("", queue, b"%d" % number)
+    for start, first in [("first", 0), (7, 7), ("first", 0)]:
+        reader = connection.channel()
+        reader.basic_qos(prefetch_count=3)
+        found = []
+        for method, properties, body in reader.consume(queue, arguments={"x-stream-offset": start}, inactivity_timeout=10):
+            assert method, f"after {found} nothing comes"
+            reader.basic_ack(method.delivery_tag)
+            found.append((properties.headers["x-stream-offset"], body))
+            if len(found) == 10 - first:
+                break
+        expect(found, [(number, b"%d" % number) for number in range(first, 10)])
+        reader.close()
+    channel.queue_delete(queue)
+
+
 def quorum_queue(connection):
     queue = unique("quorum")
     channel = connection.channel()
@@ -490,6 +513,7 @@ SCENARIOS = {
     "bound and alternate exchanges": bound_exchanges,
     "consumer cancelled by broker": cancelled_by_broker,
     "quorum queue": quorum_queue,
+    "stream": stream,
 }
 
 
