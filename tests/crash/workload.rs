@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use pillarbox::broker::{Append, MailboxId, Message, Rest, Seq, Time, Write};
+use pillarbox::broker::{
+    Append, Definition, MailboxId, Message, Rest, Seq, TakenDefinition, Time, Write,
+};
 
 use super::model::{Body, Model, definition};
 use super::random::Random;
@@ -88,7 +90,7 @@ impl Workload {
         let live = &model.mailboxes[&id].live;
         let first = live.keys().next().copied().unwrap_or(1);
         let some = live.keys().nth(self.random.below(live.len() as u64) as usize).copied();
-        match self.random.below(40) {
+        match self.random.below(43) {
             0..12 => {
                 for _ in 0..self.random.below(30) {
                     let message = self.message();
@@ -144,6 +146,28 @@ impl Workload {
             38 if self.random.chance(3) => {
                 writes.push(Write::Undefine(definition(id).key()));
                 writes.push(Write::Drop { mailbox: MailboxId(id) });
+            }
+            39..41 => {
+                // From another host: how far it was taken is written with the messages, or neither is.
+                for _ in 0..1 + self.random.below(10) {
+                    let message = self.message();
+                    let append = self.append(id, &message);
+                    writes.push(append);
+                }
+                let definition = TakenDefinition {
+                    host: "b".into(),
+                    vhost: "/".into(),
+                    outbox: MailboxId(7),
+                    upto: Seq(self.next_body),
+                };
+                writes.push(Write::Define(Box::new(Definition::Taken(definition))));
+            }
+            41 => {
+                // As the outboxes of a broker that starts do.
+                *self.given.entry(id).or_insert(1) += self.random.below(3) << 20;
+                let message = self.message();
+                let append = self.append(id, &message);
+                writes.push(append);
             }
             _ => {
                 let id = self.next_mailbox;
