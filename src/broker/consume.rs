@@ -84,11 +84,13 @@ impl Broker {
         consumer: ConsumerId,
         address: Name,
     ) -> Result<Reply, Refusal> {
+        let (_, vhost) = self.whose(from)?;
         let party = self.channel_mut(from, channel);
         if party.replies.is_some() {
             return Err(Refusal::Precondition("reply consumer already set".into()));
         }
         party.replies = Some((address.clone(), consumer));
+        self.peers.adverts_mut().address_came(&vhost, &address);
         self.reply_addresses.insert(address, (from, channel, consumer));
         Ok(Reply::Done)
     }
@@ -104,6 +106,8 @@ impl Broker {
         let party = self.channel_mut(from, channel);
         if let Some((address, _)) = party.replies.take_if(|(_, id)| *id == consumer) {
             self.reply_addresses.remove(&address);
+            let (_, vhost) = self.whose(from)?;
+            self.peers.adverts_mut().address_went(&vhost, &address);
             return Ok(Reply::Done);
         }
         if let Some(id) = party.consumers.remove(&consumer) {
@@ -401,6 +405,9 @@ impl Broker {
             let Some(channel) = connection.channels.get_mut(channel) else { continue };
             if let Some((address, _)) = channel.replies.take() {
                 self.reply_addresses.remove(&address);
+                if let Some(open) = &connection.open {
+                    self.peers.adverts_mut().address_went(&open.vhost, &address);
+                }
             }
             consumers.extend(std::mem::take(&mut channel.consumers));
             for id in &channel.touched {

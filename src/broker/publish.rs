@@ -383,16 +383,19 @@ impl Broker {
     }
 
     /// Whether somebody waits for replies at this address. `None` for a name that is no address.
-    pub(super) fn reply_address_lives(&self, name: &str) -> Option<bool> {
+    pub(super) fn reply_address_lives(&self, vhost: &Name, name: &str) -> Option<bool> {
         match name {
             REPLY_TO => Some(true),
-            _ if name.starts_with(REPLY_PREFIX) => Some(self.reply_addresses.contains_key(name)),
+            _ if name.starts_with(REPLY_PREFIX) => {
+                let here = self.reply_addresses.contains_key(name);
+                Some(here || self.home_of(vhost, name).is_some())
+            }
             _ => None,
         }
     }
 
     /// Straight to whoever waits for a reply at this address. False if nobody does.
-    fn reply(&mut self, vhost: &Name, message: &Arc<Message>, out: &mut Vec<Effect>) -> bool {
+    pub(super) fn reply(&mut self, vhost: &Name, message: &Arc<Message>, out: &mut Vec<Effect>) -> bool {
         let Ok(address) = std::str::from_utf8(message.key()) else { return false };
         let Some(&(connection, channel, consumer)) = self.reply_addresses.get(address) else {
             return false;

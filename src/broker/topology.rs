@@ -81,7 +81,7 @@ impl Broker {
     ) -> Result<Reply, Refusal> {
         let (user, vhost_name) = self.whose(from)?;
         let name = &declare.name;
-        if let Some(there) = self.reply_address_lives(name) {
+        if let Some(there) = self.reply_address_lives(&vhost_name, name) {
             // No mailbox, but those who are about to answer ask whether somebody still waits.
             let name = name.clone();
             return match there {

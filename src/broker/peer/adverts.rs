@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::{PeerEvent, RouteChange};
-use crate::broker::definition::{DefinitionKey, RouteDefinition, Wanted};
+use crate::broker::command::MailboxId;
+use crate::broker::definition::{DefinitionKey, MailboxDefinition, RouteDefinition, Wanted};
 use crate::broker::event::Event;
 use crate::broker::mailbox::Mailbox;
 use crate::broker::name::Name;
 use crate::broker::routing::BindingChange;
+use crate::broker::value::Table;
 
 /// What went and is still known to have gone.
 const GONE_MAX: usize = 10_000;
@@ -56,6 +58,19 @@ impl Adverts {
     pub(crate) fn mailbox_went(&mut self, mailbox: &Mailbox) {
         if let Some(route) = self.route_of(mailbox) {
             self.remove(&route.key());
+        }
+    }
+
+    /// Somebody waits for replies there. To other hosts it is like a mailbox that goes with its connection.
+    pub(crate) fn address_came(&mut self, vhost: &Name, address: &Name) {
+        if self.on {
+            self.add(address_route(vhost, address));
+        }
+    }
+
+    pub(crate) fn address_went(&mut self, vhost: &Name, address: &Name) {
+        if self.on {
+            self.remove(&address_route(vhost, address).key());
         }
     }
 
@@ -160,5 +175,22 @@ impl Adverts {
         // To somebody who knows nothing, what went says nothing.
         let changes = changes.filter(|it| !begins || !it.gone).collect();
         Some(Event::Peer(PeerEvent::Adverts { changes, begins, ends, version, base }))
+    }
+}
+
+fn address_route(vhost: &Name, address: &Name) -> RouteDefinition {
+    RouteDefinition {
+        host: "".into(),
+        vhost: vhost.clone(),
+        wanted: Wanted::Mailbox(MailboxDefinition {
+            id: MailboxId(0),
+            vhost: vhost.clone(),
+            name: address.clone(),
+            durable: false,
+            exclusive: true,
+            auto_delete: true,
+            arguments: Table::new(),
+        }),
+        durable: false,
     }
 }

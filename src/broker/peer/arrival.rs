@@ -60,6 +60,9 @@ impl Broker {
         let message = Arc::new(message);
         self.totals.published += 1;
         self.totals.sizes.count(message.body().len() as u64);
+        if message.exchange().is_empty() && self.reply(vhost, &message, out) {
+            return;
+        }
         let own = [Bytes::copy_from_slice(message.key())];
         let keys = if keys.is_empty() { &own[..] } else { &keys[..] };
         let (first, more) = keys.split_first().map_or((&[][..], &[][..]), |(a, b)| (&a[..], b));

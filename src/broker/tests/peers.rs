@@ -633,6 +633,34 @@ fn an_old_connection_of_a_host_has_nothing_to_say() {
 }
 
 #[test]
+fn a_reply_finds_its_way_back_to_whoever_asked() {
+    let mut it = Hosts::new(&["a", "b"]);
+    let address = "amq.rabbitmq.reply-to.x.1";
+    let replies = Request::ConsumeReplies { consumer: ConsumerId(9), address: address.into() };
+    assert!(it.hosts[A].ask(replies).is_ok());
+    it.settle();
+    let passive = || {
+        let mut declare = super::request::declare(address, &[]);
+        declare.passive = true;
+        Request::DeclareMailbox(declare)
+    };
+    assert!(it.hosts[B].ask(passive()).is_ok());
+    it.hosts[B].put(address, &["answer"]);
+    it.settle();
+    let client = it.hosts[A].client;
+    assert_eq!(it.hosts[A].house.by_consumer(client), [(9, "answer".into())]);
+    // Nobody waits any longer, and everybody knows.
+    assert!(it.hosts[A].ask(Request::Cancel(ConsumerId(9))).is_ok());
+    it.settle();
+    let b = it.hosts[B].client;
+    it.hosts[B].house.publish(b, Post::to(address, "late").mandatory());
+    assert_eq!(it.hosts[B].house.told(b), ["returned late"]);
+    let b = it.hosts[B].house.connect_lax();
+    assert!(it.hosts[B].house.refused(b, passive()).starts_with("no queue"));
+    it.check();
+}
+
+#[test]
 fn a_virtual_host_that_comes_later_finds_what_waits_for_it() {
     let mut it = Hosts::new(&["a", "b"]);
     let vhost = || {
