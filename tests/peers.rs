@@ -1,6 +1,7 @@
 //! Real brokers on their own data directories, linked over sockets, killed and started again.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ struct Broker {
     child: Child,
     _out: BufReader<ChildStdout>,
     native: String,
+    http: String,
     peers: String,
 }
 
@@ -24,11 +26,12 @@ impl Broker {
     /// `peers` is where it listened before, or port 0.
     fn start(directory: &Path, name: &'static str, peers: &str, others: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
-        for listener in ["AMQP", "STOMP", "HTTP"] {
+        for listener in ["AMQP", "STOMP"] {
             command.env(format!("PILLARBOX__LISTEN__{listener}"), "none");
         }
         command.env("PILLARBOX__PEERS__HEARTBEAT", "2 s");
         command.args(["serve", "--native-listen", "127.0.0.1:0", "--peer-listen", peers]);
+        command.args(["--http-listen", "127.0.0.1:0"]);
         command.args(["--host-name", name, "--data-dir"]).arg(directory.join(name));
         for other in others {
             command.args(["--peer", other]);
@@ -40,7 +43,7 @@ impl Broker {
             .expect("a log");
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
         let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
-        let (mut native, mut peers) = (String::new(), String::new());
+        let (mut native, mut http, mut peers) = (String::new(), String::new(), String::new());
         loop {
             let mut line = String::new();
             out.read_line(&mut line).expect("its words");
@@ -51,18 +54,36 @@ impl Broker {
                     if let Some(address) = line.strip_prefix("listening native ") {
                         native = address.into();
                     }
+                    if let Some(address) = line.strip_prefix("listening http ") {
+                        http = address.into();
+                    }
                     if let Some(address) = line.strip_prefix("listening peers ") {
                         peers = address.into();
                     }
                 }
             }
         }
-        Self { name, directory: directory.into(), child, _out: out, native, peers }
+        Self { name, directory: directory.into(), child, _out: out, native, http, peers }
     }
 
     async fn client(&self) -> Client {
         let connect = Connect { address: self.native.clone(), ..Connect::default() };
         Client::connect(&connect).await.expect("a client may come in")
+    }
+
+    /// What an administrator gets over HTTP.
+    fn get(&self, path: &str) -> String {
+        let mut socket = TcpStream::connect(&self.http).expect("it listens");
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nconnection: close\r\n\r\n",
+            self.http
+        );
+        socket.write_all(head.as_bytes()).expect("taken");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        body.to_owned()
     }
 
     fn kill(&mut self) {
@@ -169,6 +190,15 @@ async fn nothing_is_lost_or_doubled_while_both_hosts_are_killed_in_turn() {
     let row = peer(&to_a, "b").await.expect("it is known");
     assert!(number(&row, "messages") >= 100, "{row:?}");
     assert!(number(&row, "oldest_ms") > 0);
+
+    let shown = a.get("/api/peers");
+    assert!(
+        shown.contains(r#""name":"b""#) && shown.contains(r#""to":{"state":"down"}"#),
+        "{shown}"
+    );
+    let metrics = a.get("/metrics");
+    assert!(metrics.contains("\npillarbox_peer_link_up{peer=\"b\"} 0\n"), "{metrics}");
+    assert!(metrics.contains("\npillarbox_peer_messages{peer=\"b\"} "));
 
     // The origin dies while the target is away; it comes back first and takes more.
     let a = a.restart(&[&b.peers]);

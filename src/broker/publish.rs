@@ -395,7 +395,12 @@ impl Broker {
     }
 
     /// Straight to whoever waits for a reply at this address. False if nobody does.
-    pub(super) fn reply(&mut self, vhost: &Name, message: &Arc<Message>, out: &mut Vec<Effect>) -> bool {
+    pub(super) fn reply(
+        &mut self,
+        vhost: &Name,
+        message: &Arc<Message>,
+        out: &mut Vec<Effect>,
+    ) -> bool {
         let Ok(address) = std::str::from_utf8(message.key()) else { return false };
         let Some(&(connection, channel, consumer)) = self.reply_addresses.get(address) else {
             return false;

@@ -7,6 +7,7 @@ pub mod fault;
 pub mod json;
 pub mod metrics;
 pub mod openapi;
+pub mod peers;
 pub mod query;
 pub mod routes;
 pub mod samples;

@@ -122,6 +122,7 @@ routes! {
     Get "/api/extensions" Management Extensions "Extensions of the management pages: none"
     Get "/api/cluster-name" Management ClusterName "The broker's name"
     Put "/api/cluster-name" Administrator SetClusterName "Names the broker"
+    Get "/api/peers" Monitoring Peers "Other hosts, the links to them, and what waits for them"
     Get "/api/nodes" Monitoring Nodes "This host, as a list of one"
     Get "/api/nodes/{node}" Monitoring Node "This host"
     Get "/api/nodes/{node}/memory" Monitoring NodeMemory "Memory in use"

@@ -365,6 +365,7 @@ impl Question<'_> {
             C::ClusterName => self.cluster_name().await,
             C::SetClusterName => self.set_cluster_name().await,
             C::Nodes => self.nodes().await,
+            C::Peers => self.peers().await,
             C::Node => self.node().await,
             C::NodeMemory => self.node_memory().await,
             C::ExportAll | C::ExportAllOld => self.export_all().await,

@@ -7,7 +7,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::desk::Desk;
 use crate::broker::inspect::{Inspect, Inspection, Overview, SLICE_MAX};
-use crate::broker::{Definition, DefinitionKind, Name, Time};
+use crate::broker::{Definition, DefinitionKind, Name, PeerView, Time};
 use crate::management::json::{Host, ListenerFacts, ProcessFacts};
 use crate::management::{Fault, Samples};
 use crate::server::clock::Clock;
@@ -119,6 +119,22 @@ impl Estate {
             Inspection::Overview(overview) => Ok(*overview),
             _ => Err(Fault::unavailable("the broker answers something else")),
         }
+    }
+
+    /// Other hosts, gathered in slices.
+    pub(super) async fn peers(&self) -> Result<Vec<PeerView>, Fault> {
+        let mut all: Vec<PeerView> = Vec::new();
+        loop {
+            let after = all.last().map(|it| it.host.clone());
+            let inspect = Inspect::Peers { after, count: SLICE_MAX };
+            let Inspection::Peers(found) = self.desk.inspect(inspect).await? else { break };
+            let last = found.len() < SLICE_MAX;
+            all.extend(found);
+            if last {
+                break;
+            }
+        }
+        Ok(all)
     }
 
     /// All definitions of one kind, gathered in slices.

@@ -6,13 +6,16 @@ use crate::broker::{Definition, DefinitionKind, Name};
 use crate::management::Fault;
 use crate::management::metrics::objects::{self, FAMILIES, Families};
 use crate::management::metrics::{Page, head, mailboxes, whole};
+use crate::management::peers;
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Question<'_> {
     pub(super) async fn metrics(&self) -> Answered {
         let (overview, host) = (self.estate.overview().await?, self.estate.host().await?);
-        Ok(Answer::Text(KIND, whole(&overview, &host).text()))
+        let mut page = whole(&overview, &host);
+        peers::metrics(&mut page, &self.estate.peers().await?, self.estate.clock.now());
+        Ok(Answer::Text(KIND, page.text()))
     }
 
     pub(super) async fn metrics_per_object(&self) -> Answered {

@@ -90,6 +90,12 @@ impl Question<'_> {
         Ok(Answer::Json(self.query.selection()?.one(self.this_node().await?)))
     }
 
+    pub(super) async fn peers(&self) -> Answered {
+        let (found, now) = (self.estate.peers().await?, self.estate.clock.now());
+        let all = found.iter().map(|it| crate::management::peers::peer(it, now)).collect();
+        Ok(Answer::Json(Value::Array(all)))
+    }
+
     pub(super) async fn node_memory(&self) -> Answered {
         self.check_node()?;
         let host = self.estate.host().await?;
