@@ -8,7 +8,8 @@ use pillarbox::broker::{
     Peering, Properties, Seq, Source, Time,
 };
 use pillarbox::peers::{
-    Guest, Host, HostId, Link, LinkSettings, Meeting, Membership, PeerAddress, Registry,
+    Guest, Host, HostId, Known, Link, LinkSettings, Meeting, Membership, PeerAddress, Registry,
+    Sighting, Source as Said,
 };
 use pillarbox::sessions::{Outbox, Session};
 use pillarbox_native::{
@@ -27,6 +28,20 @@ struct Hosts(Mutex<Membership>);
 impl Registry for Hosts {
     fn meet(&self, host: &Host, via: Option<&PeerAddress>) -> Meeting {
         self.0.lock().expect("no panic").meet(host, via, NOW)
+    }
+
+    fn reached(&self) -> Vec<Sighting> {
+        let hosts = self.0.lock().expect("no panic");
+        let sighting = |it: &Known| {
+            let address = "c.example:8476".parse().expect("an address");
+            Sighting { address, host: Some((it.host.id, it.host.incarnation)) }
+        };
+        hosts.hosts().filter(|it| it.linked).map(sighting).collect()
+    }
+
+    fn told(&self, by: HostId, hosts: Vec<Sighting>) {
+        assert_eq!(by, HostId(1));
+        self.0.lock().expect("no panic").see(Said::Gossip, hosts, NOW);
     }
 
     fn linked(&self, id: HostId) {
@@ -69,6 +84,7 @@ struct Talk {
     link: Link,
     guest: Guest,
     at_link: Arc<Hosts>,
+    at_guest: Arc<Hosts>,
     to_guest: BytesMut,
     to_link: BytesMut,
     asked_by_link: Vec<Command>,
@@ -89,12 +105,17 @@ impl Talk {
         let registry = at_link.clone();
         let link =
             Link::new(settings(dialler, secrets[0]), registry, via, expected, [1; PROOF_SIZE]);
-        let guest =
-            Guest::new(settings(other, secrets[1]), at_guest, "peer".into(), [2; PROOF_SIZE]);
+        let guest = Guest::new(
+            settings(other, secrets[1]),
+            at_guest.clone(),
+            "peer".into(),
+            [2; PROOF_SIZE],
+        );
         Self {
             link,
             guest,
             at_link,
+            at_guest,
             to_guest: BytesMut::new(),
             to_link: BytesMut::new(),
             asked_by_link: Vec::new(),
@@ -393,6 +414,39 @@ fn routes_are_told_a_slice_at_a_time() {
     talk.run();
     let asked = format!("{:?}", talk.asked_by_link);
     assert_eq!(asked, "[Peer(Advertise { after: 3, base: 7 })]");
+}
+
+#[test]
+fn a_host_tells_whom_it_reaches_once() {
+    let mut talk = Talk::open();
+    let beat = |talk: &mut Talk| {
+        talk.now = talk.now.plus_ms(HEARTBEAT_MS / 2);
+        talk.tick();
+        let said = talk.to_guest.len();
+        talk.run();
+        said
+    };
+    let quiet = beat(&mut talk);
+    // Nothing of the host that is told.
+    assert_eq!(talk.at_guest.0.lock().expect("no panic").dials().len(), 0);
+    talk.at_link.meet(&host(3), None);
+    talk.at_link.linked(HostId(3));
+    assert!(beat(&mut talk) > quiet);
+    let dials = talk.at_guest.0.lock().expect("no panic").dials();
+    let addresses: Vec<_> =
+        dials.iter().flat_map(|it| &it.addresses).map(|it| it.as_str()).collect();
+    assert_eq!(addresses, ["c.example:8476"]);
+    assert_eq!(beat(&mut talk), quiet);
+}
+
+#[test]
+fn an_address_that_is_none_ends_the_link() {
+    let mut talk = Talk::open();
+    let mut out = BytesMut::new();
+    let host = pillarbox_native::HostRef { id: 3, incarnation: 1, address: "not an address" };
+    pillarbox_native::encode_hosts([host].into_iter(), &mut out);
+    talk.say_to_guest(&out);
+    assert_eq!(talk.goodbye().as_deref(), Some("an address cannot be read"));
 }
 
 #[test]

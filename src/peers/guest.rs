@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use pillarbox_native::{
-    Code, Forward, ForwardedRef, Frame, FrameError, Kind, Malformed, PREFACE_SIZE, PROBE,
-    PROOF_SIZE, PeerHello, Preface, PropertiesRef, Routes, Taken, VERSION, Welcome, decode_proof,
-    encode_answer, encode_learned, next_frame, read_preface, write_empty,
+    Code, Forward, ForwardedRef, Frame, FrameError, HostRef, Kind, Malformed, PREFACE_SIZE, PROBE,
+    PROOF_SIZE, PeerHello, Preface, PropertiesRef, Routes, Taken, VERSION, Welcome, decode_hosts,
+    decode_proof, encode_answer, encode_learned, next_frame, read_preface, write_empty,
 };
 
 use super::handshake::{self, LinkSettings, Pulse, Registry, Side};
 use super::link::goodbye;
-use super::{Host, routes};
+use super::{Host, HostId, Sighting, routes};
 use crate::broker::{
     Arrival, Command, Event, MailboxId, Message, MessageId, NEUTRAL, Name, Parts, PeerEvent,
     Peering, Seq, Span, Time,
@@ -24,6 +24,9 @@ use crate::sessions::{Outbox, Session};
 const GREETING_SIZE_MAX: u32 = 16 << 10;
 /// Who accepts waits so long for a greeting.
 const GREETING_TIMEOUT_MS: u64 = 10_000;
+
+/// Further hosts that it names are left out.
+const HOSTS_TOLD_MAX: usize = 1000;
 
 /// One link from another host, from its first byte to its last.
 pub struct Guest {
@@ -183,6 +186,7 @@ impl Guest {
         let Some(frame) = next_frame(bytes, self.settings.frame_size_max)? else { return Ok(()) };
         let peering = match frame.kind {
             Kind::Ping => return Ok(()),
+            Kind::Hosts => return self.told(&decode_hosts(frame.payload)?),
             Kind::Routes => {
                 Peering::Learn(routes::read(&Routes::decode(frame.flags, frame.payload)?))
             }
@@ -204,6 +208,20 @@ impl Guest {
         };
         let _ = now;
         out.commands.push(Command::Peer(Box::new(peering)));
+        Ok(())
+    }
+
+    /// Whom the other host reaches, this one may reach as well.
+    fn told(&self, hosts: &[HostRef<'_>]) -> Result<(), Fault> {
+        let State::Open { host } = &self.state else { return Ok(()) };
+        let mut sightings = Vec::new();
+        for it in hosts.iter().take(HOSTS_TOLD_MAX) {
+            let Ok(address) = it.address.parse() else {
+                return Err(Fault::new(Code::Invalid, "an address cannot be read"));
+            };
+            sightings.push(Sighting { address, host: Some((HostId(it.id), it.incarnation)) });
+        }
+        self.registry.told(host.id, sightings);
         Ok(())
     }
 

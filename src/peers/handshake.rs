@@ -16,7 +16,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use pillarbox_native::{PROOF_SIZE, PeerHello};
 use sha2::Sha256;
 
-use super::{Host, HostId, Meeting, PeerAddress};
+use super::{Host, HostId, Meeting, PeerAddress, Sighting};
 use crate::broker::Time;
 
 /// Which end of a link proves something.
@@ -42,6 +42,10 @@ pub struct LinkSettings {
 pub trait Registry: Send + Sync {
     /// Somebody proved to be this host: at `via`, if this host dialled it there.
     fn meet(&self, host: &Host, via: Option<&PeerAddress>) -> Meeting;
+    /// Whom links reach now.
+    fn reached(&self) -> Vec<Sighting>;
+    /// A host says whom its links reach. It replaces what that host said before.
+    fn told(&self, by: HostId, hosts: Vec<Sighting>);
     /// The link to the host stands.
     fn linked(&self, id: HostId);
     /// It broke.
@@ -58,6 +62,12 @@ impl Linked {
     pub(super) fn new(registry: Arc<dyn Registry>, id: HostId) -> Self {
         registry.linked(id);
         Self { registry, id }
+    }
+}
+
+impl Linked {
+    pub(super) fn registry(&self) -> &dyn Registry {
+        &*self.registry
     }
 }
 

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use pillarbox_native::{
-    Code, ForwardBatch, ForwardedRef, Frame, Kind, PREFACE_SIZE, PROBE, PROOF_SIZE, PeerHello,
-    Preface, Refused, Taken, VERSION, Welcome, decode_learned, encode_preface, encode_proof,
-    next_frame, read_answer, write_empty,
+    Code, ForwardBatch, ForwardedRef, Frame, HostRef, Kind, PREFACE_SIZE, PROBE, PROOF_SIZE,
+    PeerHello, Preface, Refused, Taken, VERSION, Welcome, decode_learned, encode_hosts,
+    encode_preface, encode_proof, next_frame, read_answer, write_empty,
 };
 
 use super::handshake::{self, LinkSettings, Linked, Pulse, Registry, Side};
-use super::{Host, HostId, PeerAddress, routes};
+use super::{Host, HostId, PeerAddress, Sighting, routes};
 use crate::broker::{
     ChannelId, Command, Delivery, Event, MailboxId, NEUTRAL, Name, Outcome, PeerEvent, Peering,
     Run, Seq, Settle, Time,
@@ -52,11 +52,13 @@ struct Open {
     host: Host,
     outboxes: BTreeMap<MailboxId, Carried>,
     filling: Option<Filling>,
+    /// The other host was told of these.
+    hosts: Vec<Sighting>,
     /// Version and base of the routes that were told last.
     told: (u64, u64),
     /// Properties on their way to the neutral form.
     scratch: Vec<u8>,
-    _linked: Linked,
+    linked: Linked,
 }
 
 /// An outbox and what of it is on its way.
@@ -175,10 +177,11 @@ impl Link {
         out.commands.push(peer(Peering::Advertise { after: welcome.known, base: 0 }));
         out.remarks.push(format!("linked to host {}", host.name));
         self.state = State::Open(Box::new(Open {
-            _linked: Linked::new(self.registry.clone(), host.id),
+            linked: Linked::new(self.registry.clone(), host.id),
             host,
             outboxes: BTreeMap::new(),
             filling: None,
+            hosts: Vec::new(),
             told: (welcome.known, 0),
             scratch: Vec::new(),
         }));
@@ -230,6 +233,7 @@ impl Session for Link {
             State::Open(open) => {
                 if self.pulse.beats(now) {
                     open.flush(out);
+                    open.tell_hosts(out);
                     write_empty(Kind::Ping, 0, &mut out.wire);
                 }
             }
@@ -365,6 +369,22 @@ impl Open {
         };
         filling.batch.add(&forwarded, &mut out.wire);
         self.filling = Some(filling);
+    }
+
+    /// Whom links reach, where that is news.
+    fn tell_hosts(&mut self, out: &mut Outbox) {
+        let mut hosts = self.linked.registry().reached();
+        hosts.retain(|it| it.host.is_none_or(|(id, _)| id != self.host.id));
+        if hosts == self.hosts {
+            return;
+        }
+        let all = hosts.iter().filter_map(|it| {
+            let (HostId(id), incarnation) = it.host?;
+            Some(HostRef { id, incarnation, address: it.address.as_str() })
+        });
+        let all: Vec<_> = all.collect();
+        encode_hosts(all.into_iter(), &mut out.wire);
+        self.hosts = hosts;
     }
 
     /// Ends the frame that is being filled.

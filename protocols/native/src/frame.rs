@@ -64,6 +64,8 @@ kinds! {
     Routes = 0x42,
     /// Messages for what lives at the host that was dialled.
     Forward = 0x43,
+    /// Whom the host that dialled reaches.
+    Hosts = 0x44,
     Hello = 0x80,
     /// What was asked is done; the payload depends on the request.
     Done = 0x81,

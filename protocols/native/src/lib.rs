@@ -22,8 +22,9 @@ pub use delivery::{Deliveries, DeliveryBatch, DeliveryMarks, DeliveryRef, NewDel
 pub use frame::{FLAG_MORE, FRAME_HEAD_SIZE, Frame, FrameError, Kind, next_frame};
 pub use notice::{Hello, Refused, RefusedMessage, decode_pushed, encode_pushed};
 pub use peer::{
-    ChangeRef, Forward, ForwardBatch, ForwardedRef, PROBE, PROOF_SIZE, PeerHello, RouteRef, Routes,
-    RoutesBatch, Taken, Welcome, decode_learned, decode_proof, encode_learned, encode_proof,
+    ChangeRef, Forward, ForwardBatch, ForwardedRef, HostRef, PROBE, PROOF_SIZE, PeerHello,
+    RouteRef, Routes, RoutesBatch, Taken, Welcome, decode_hosts, decode_learned, decode_proof,
+    encode_hosts, encode_learned, encode_proof,
 };
 pub use preface::{
     PREFACE_SIZE, Preface, VERSION, encode_answer, encode_preface, read_answer, read_preface,

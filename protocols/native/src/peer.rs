@@ -114,6 +114,39 @@ pub fn decode_learned(payload: &[u8]) -> Result<u64, Malformed> {
     r.end().map(|()| version)
 }
 
+/// A host that the dialler reaches, for the other one to reach as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostRef<'a> {
+    pub id: u128,
+    pub incarnation: u64,
+    pub address: &'a str,
+}
+
+pub fn encode_hosts<'a>(hosts: impl ExactSizeIterator<Item = HostRef<'a>>, out: &mut BytesMut) {
+    write_frame(Kind::Hosts, 0, 0, out, |out| {
+        out.put_u32_le(hosts.len() as u32);
+        for host in hosts {
+            out.put_u128_le(host.id);
+            out.put_u64_le(host.incarnation);
+            crate::writer::put_text(host.address, out);
+        }
+    });
+}
+
+pub fn decode_hosts(payload: &[u8]) -> Result<Vec<HostRef<'_>>, Malformed> {
+    let mut r = Reader::new(payload);
+    let count = r.u32()?;
+    if count as usize > r.rest().len() / (16 + 8 + 2) {
+        return Err(Malformed::Short);
+    }
+    let mut host = || {
+        let (id, incarnation) = (u128::from_le_bytes(r.array()?), r.u64()?);
+        Ok(HostRef { id, incarnation, address: r.text()? })
+    };
+    let hosts = (0..count).map(|_| host()).collect::<Result<_, Malformed>>()?;
+    r.end().map(|()| hosts)
+}
+
 /// The accepting host has all messages of an outbox up to a position, durably.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {

@@ -86,6 +86,7 @@ impl<'a> Request<'a> {
             | Kind::Proof
             | Kind::Routes
             | Kind::Forward
+            | Kind::Hosts
             | Kind::Challenge
             | Kind::Welcome
             | Kind::Learned

@@ -3,7 +3,7 @@
 mod backoff;
 mod dial;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pillarbox_native::PROOF_SIZE;
@@ -13,7 +13,9 @@ use self::dial::Dialler;
 use super::listener::Door;
 use super::membership::Members;
 use crate::config::Config;
-use crate::peers::{Dial, Guest, Host, HostId, Link, LinkSettings, Meeting, PeerAddress, Registry};
+use crate::peers::{
+    Dial, Guest, Host, HostId, Link, LinkSettings, Meeting, PeerAddress, Registry, Sighting, Source,
+};
 use crate::sessions::{Facts, Session};
 
 /// What all links of this host share.
@@ -32,6 +34,8 @@ struct Wakes(Mutex<HashMap<HostId, Arc<Notify>>>);
 struct Desk {
     members: Members,
     wakes: Arc<Wakes>,
+    /// Whom each host reaches, as it says.
+    told: Mutex<BTreeMap<HostId, Vec<Sighting>>>,
 }
 
 impl Peering {
@@ -44,7 +48,11 @@ impl Peering {
             frame_size_max,
         };
         let wakes = Arc::new(Wakes::default());
-        let registry = Arc::new(Desk { members: members.clone(), wakes: wakes.clone() });
+        let registry = Arc::new(Desk {
+            members: members.clone(),
+            wakes: wakes.clone(),
+            told: Mutex::default(),
+        });
         Self { members, settings: Arc::new(settings), registry, wakes }
     }
 
@@ -128,6 +136,31 @@ impl Registry for Desk {
             self.wakes.of(host.id).notify_one();
         }
         meeting
+    }
+
+    fn reached(&self) -> Vec<Sighting> {
+        let all = self.members.hosts().into_iter().filter(|it| it.linked);
+        all.filter_map(|it| {
+            // Where it can be dialled from elsewhere, it says itself.
+            let address = it.host.address.or(it.answered_at)?;
+            Some(Sighting { address, host: Some((it.host.id, it.host.incarnation)) })
+        })
+        .collect()
+    }
+
+    fn told(&self, by: HostId, hosts: Vec<Sighting>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(by, hosts);
+        let me = self.members.me().id;
+        let mut all = BTreeMap::new();
+        for it in told.values().flatten() {
+            let id = it.host.map(|(id, _)| id);
+            if id != Some(me) {
+                all.insert((id, it.address.clone()), it.clone());
+            }
+        }
+        // Said while the lock is held, so that no older list comes after it.
+        self.members.see(Source::Gossip, all.into_values().collect());
     }
 
     fn linked(&self, id: HostId) {

@@ -30,6 +30,7 @@ fn read_peer(frame: &Frame<'_>) -> bool {
         Kind::Proof => decode_proof(frame.payload).is_ok(),
         Kind::Welcome => Welcome::decode(frame.payload).is_ok(),
         Kind::Learned => decode_learned(frame.payload).is_ok(),
+        Kind::Hosts => decode_hosts(frame.payload).is_ok(),
         Kind::Taken => Taken::decode(frame.payload).is_ok(),
         Kind::Routes => Routes::decode(frame.flags, frame.payload).is_ok(),
         Kind::Forward => Forward::decode(frame.payload)
@@ -60,6 +61,10 @@ fn peer_samples() -> Vec<Vec<u8>> {
     add(&|out| Welcome { proof: [1; PROOF_SIZE], known: 5, frame_size_max: 9 }.encode(out));
     add(&|out| encode_learned(5, out));
     add(&|out| Taken { outbox: 1, upto: 2 }.encode(out));
+    add(&|out| {
+        let host = |id| HostRef { id, incarnation: 2, address: "b.example:8476" };
+        encode_hosts([host(1), host(2)].into_iter(), out);
+    });
     add(&|out| {
         let arguments = wire("01000000 01000000 'k' 0b 01000000 'v'");
         let mut batch = RoutesBatch::begin(5, true, false, out);
@@ -125,6 +130,7 @@ fn what_hosts_say_is_whole_or_malformed() {
     "0500000000000000 01000000 00 00 01 0a 00 0000000000000000 00 00000000"
 )]
 #[case::forward_count_lies(Kind::Forward, "01 '/' 0100000000000000 ffffffff")]
+#[case::hosts_lie(Kind::Hosts, "ffffffff")]
 #[case::tags_lie(
     Kind::PeerHello,
     "00000000000000000000000000000000 01 'a' 0000000000000000 0000000000000000 0000 ff"
@@ -263,7 +269,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_words_of_hosts_are_read_without_panic(which in 0..8usize, at in any::<prop::sample::Index>(), to: u8) {
+    fn damaged_words_of_hosts_are_read_without_panic(which in 0..9usize, at in any::<prop::sample::Index>(), to: u8) {
         let mut sample = peer_samples().swap_remove(which);
         let at = at.index(sample.len());
         sample[at] = to;
