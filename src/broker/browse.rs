@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::command::{ConnectionId, Seq};
+use super::command::{ChannelId, ConnectionId, Seq};
 use super::event::Rest;
+use super::lease::Lease;
 use super::message::Message;
-use super::name::Name;
+use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
 use super::{Broker, SERVER};
 
@@ -27,7 +28,18 @@ pub struct MessageView {
     pub seq: Seq,
     pub message: Arc<Message>,
     pub rest: Rest,
-    pub unsettled: bool,
+    /// Who has it, if somebody does.
+    pub holder: Option<HolderView>,
+}
+
+/// Who holds a message that is not settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HolderView {
+    pub connection: ConnectionId,
+    pub channel: ChannelId,
+    /// The consumer's tag; `None` where the message was asked for singly, or the consumer is gone.
+    pub tag: Option<Name>,
+    pub since: Time,
 }
 
 impl Broker {
@@ -64,14 +76,14 @@ impl Broker {
                     seq: entry.seq,
                     message: entry.message.clone(),
                     rest: entry.rest,
-                    unsettled: false,
+                    holder: None,
                 });
             }
         }
         let mut unsettled = 0;
-        let mut leases: Vec<_> = mailbox.leases.values().map(|lease| &lease.entry).collect();
-        leases.sort_unstable_by_key(|entry| entry.seq);
-        for entry in leases {
+        let mut leases: Vec<_> = mailbox.leases.values().collect();
+        leases.sort_unstable_by_key(|lease| lease.entry.seq);
+        for Lease { entry, connection, channel, consumer, since, .. } in leases {
             if full(&entry.message, views.messages.len()) {
                 break;
             }
@@ -80,7 +92,14 @@ impl Broker {
                 seq: entry.seq,
                 message: entry.message.clone(),
                 rest: entry.rest,
-                unsettled: true,
+                holder: Some(HolderView {
+                    connection: *connection,
+                    channel: *channel,
+                    tag: consumer
+                        .and_then(|id| mailbox.consumers.get(*connection, id))
+                        .map(|consumer| consumer.tag.clone()),
+                    since: *since,
+                }),
             });
         }
         views.more_ready = mailbox.ready.saturating_sub(ready);

@@ -64,6 +64,8 @@ pub enum Command {
     Announce(Announce),
     PublishBatch(PublishBatch),
     Settle(Settle),
+    /// Deliveries take longer: the time to settle them begins anew.
+    Extend(Extend),
     /// The connection wrote this much of what was delivered to its socket: it can be given more.
     Drained {
         deliveries: u32,
@@ -139,6 +141,13 @@ pub struct Settle {
     pub outcome: Outcome,
 }
 
+/// Deliveries of one channel that are still being worked on.
+#[derive(Debug)]
+pub struct Extend {
+    pub channel: ChannelId,
+    pub deliveries: SmallVec<[Run; 1]>,
+}
+
 /// Neighbouring positions of one mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -157,7 +166,7 @@ pub enum Outcome {
     /// Cannot be handled: dead-letter or drop.
     Rejected,
     /// Back to its place, and the attempt counts (reject with requeue, a consumer that went away).
-    /// `delay_ms` keeps it invisible for that long.
+    /// `delay_ms` keeps it invisible for that long, 0 not at all; without it the mailbox's retry policy decides.
     Modified { delay_ms: Option<u64> },
 }
 

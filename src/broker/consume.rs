@@ -436,7 +436,8 @@ impl Broker {
         for channel in channels {
             self.gather_passage(from, *channel);
         }
-        self.return_leases(from, channels, Outcome::Modified { delay_ms: None }, now, out);
+        let returned = Outcome::Modified { delay_ms: Some(0) };
+        self.return_leases(from, channels, returned, now, out);
         for id in emptied {
             self.delete_mailbox_now(id, now, out);
         }

@@ -183,7 +183,7 @@ impl Mailbox {
             self.leases_due = due;
         }
         entry.acquired = entry.acquired.saturating_add(1);
-        let lease = Lease { entry, connection, channel, consumer, since };
+        let lease = Lease { entry, connection, channel, consumer, since, runs_from: since };
         *turn.memory += lease.size();
         if let Some(party) = turn.connections.get_mut(&connection) {
             party.leased_bytes += lease.size();

@@ -15,6 +15,8 @@ pub(super) struct Lease {
     /// `None` for a message that was asked for singly.
     pub(super) consumer: Option<ConsumerId>,
     pub(super) since: Time,
+    /// The time to settle it runs from then.
+    pub(super) runs_from: Time,
 }
 
 impl Lease {
@@ -88,6 +90,13 @@ impl Leases {
         }
     }
 
+    pub(super) fn get_mut(&mut self, seq: Seq) -> Option<&mut Lease> {
+        match self.place(seq) {
+            Some(at) => self.row[at].as_mut(),
+            None => self.others.get_mut(&seq),
+        }
+    }
+
     pub(super) fn get(&self, seq: Seq) -> Option<&Lease> {
         match self.place(seq) {
             Some(at) => self.row[at].as_ref(),
@@ -124,7 +133,7 @@ impl Leases {
 
     /// When the oldest of them began.
     pub(super) fn earliest(&self) -> Option<Time> {
-        self.values().map(|lease| lease.since).min()
+        self.values().map(|lease| lease.runs_from).min()
     }
 
     fn place(&self, seq: Seq) -> Option<usize> {
@@ -158,7 +167,7 @@ mod tests {
             acquired: 0,
         };
         let (connection, channel, since) = (ConnectionId(1), ChannelId(1), Time::ZERO);
-        Lease { entry, connection, channel, consumer: None, since }
+        Lease { entry, connection, channel, consumer: None, since, runs_from: since }
     }
 
     proptest! {

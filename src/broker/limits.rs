@@ -5,6 +5,7 @@ use super::definition::PolicyDefinition;
 use super::name::Name;
 use super::policy;
 use super::refusal::{Kind, Refusal};
+use super::retry::{DELAYS, JITTER, Retry};
 use super::routing::{self as equivalence, type_name};
 use super::value::{Table, Value};
 
@@ -96,6 +97,8 @@ pub struct Limits {
     pub delivery_limit: Option<u32>,
     /// As arguments and policies give it: below zero for none.
     delivery_limit_given: Option<i64>,
+    /// When messages that failed come again; `None` for at once.
+    pub(super) retry: Option<Retry>,
     /// Where neither says anything.
     delivery_limit_default: Option<u32>,
 }
@@ -116,6 +119,8 @@ const COMPARED: &[&str] = &[
     "x-single-active-consumer",
     "x-queue-type",
     "x-delivery-limit",
+    "x-retry-delays",
+    "x-retry-jitter",
     "x-max-age",
     "x-stream-max-segment-size-bytes",
     "x-max-history",
@@ -132,6 +137,8 @@ const NOT_FOR_STREAMS: &[&str] = &[
     "x-max-priority",
     "x-single-active-consumer",
     "x-delivery-limit",
+    "x-retry-delays",
+    "x-retry-jitter",
 ];
 
 /// What a key-value mailbox cannot have besides.
@@ -244,6 +251,7 @@ impl Limits {
             consumer_timeout_ms: reader.number("x-consumer-timeout", 0, TIME_SPAN_MAX_MS)?,
             delivery_limit: None,
             delivery_limit_given,
+            retry: reader.retry()?,
             delivery_limit_default,
         }
         .with_delivery_limit())
@@ -263,6 +271,7 @@ impl Limits {
             self.dead_letter_exchange = None;
             self.dead_letter_key = None;
             self.delivery_limit = None;
+            self.retry = None;
         }
         self
     }
@@ -287,7 +296,11 @@ impl Limits {
 
     fn with_delivery_limit(mut self) -> Self {
         self.delivery_limit = match self.delivery_limit_given {
-            None => self.delivery_limit_default,
+            // Each delay is used once.
+            None => match &self.retry {
+                Some(retry) => Some(retry.attempts_max()),
+                None => self.delivery_limit_default,
+            },
             Some(given) if given < 0 => None,
             Some(given) => Some(u32::try_from(given).unwrap_or(u32::MAX)),
         };
@@ -321,6 +334,11 @@ impl Limits {
             };
             if policy.operator {
                 continue;
+            }
+            if self.retry.is_none() {
+                let of = |name| policy.definition.get(name);
+                let delays = of("retry-delays");
+                self.retry = delays.and_then(|it| Retry::parse(it, of("retry-jitter")).ok());
             }
             if self.dead_letter_exchange.is_none() {
                 self.dead_letter_exchange = text("dead-letter-exchange");
@@ -440,6 +458,17 @@ impl Reader<'_> {
             Ok(n) if n > most => Err(self.invalid(name, &format!("{{value_too_large,{n}}}"))),
             Ok(n) => Ok(Some(n)),
             Err(_) => Err(self.invalid(name, &format!("{{value_negative,{n}}}"))),
+        }
+    }
+
+    fn retry(&self) -> Result<Option<Retry>, Refusal> {
+        let jitter = self.table.get(JITTER);
+        match self.table.get(DELAYS) {
+            Some(delays) => Retry::parse(delays, jitter)
+                .map(Some)
+                .map_err(|(name, reason)| self.invalid(name, reason)),
+            None if jitter.is_some() => Err(self.invalid(JITTER, "there are no delays")),
+            None => Ok(None),
         }
     }
 

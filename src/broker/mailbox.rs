@@ -19,6 +19,7 @@ use super::mark::Mark;
 use super::message::Message;
 use super::name::{Name, Time};
 use super::paging::Recalls;
+use super::routing::mix;
 use super::stream::Stream;
 use super::turn::Turn;
 use super::unburied::Unburied;
@@ -321,7 +322,11 @@ impl Mailbox {
             Outcome::Released => self.put_back(entry, false, None, turn),
             Outcome::Modified { delay_ms } => {
                 entry.rest.attempts = entry.rest.attempts.saturating_add(1);
-                self.put_back(entry, true, delay_ms, turn);
+                let delay_ms = delay_ms.or_else(|| {
+                    let seed = mix(self.id.0) ^ entry.seq.0;
+                    Some(self.limits.retry.as_ref()?.delay_ms(entry.rest.attempts, seed))
+                });
+                self.put_back(entry, true, delay_ms.filter(|ms| *ms > 0), turn);
             }
         }
         Some(consumer.is_some())

@@ -39,6 +39,7 @@ mod policy;
 mod publish;
 mod quota;
 mod refusal;
+mod retry;
 pub mod routing;
 mod schedule;
 mod selection;
@@ -229,6 +230,9 @@ impl Broker {
             Command::Settle(settle) if !self.failed(from, settle.channel) => {
                 self.settle(from, &settle, now, out);
             }
+            Command::Extend(extend) if !self.failed(from, extend.channel) => {
+                self.extend(from, &extend, now, out);
+            }
             Command::Announce(it) if !self.failed(from, it.channel) => {
                 let more = it.more_keys.as_deref().map_or(&[][..], Vec::as_slice);
                 if let Err(refusal) = self.check_publish(from, &it.message, more) {
@@ -238,7 +242,8 @@ impl Broker {
             Command::Publish(_)
             | Command::PublishBatch(_)
             | Command::Announce(_)
-            | Command::Settle(_) => {}
+            | Command::Settle(_)
+            | Command::Extend(_) => {}
             Command::Drained { deliveries, bytes } => self.drained(from, deliveries, bytes),
             Command::Request(channel, ticket, request) => {
                 if !self.failed(from, channel) {

@@ -7,6 +7,7 @@ use regex::bytes::Regex;
 use super::definition::PolicyDefinition;
 use super::limits::MailboxKind;
 use super::name::Name;
+use super::retry::Retry;
 use super::value::{Table, Value};
 
 /// The policies of a virtual host, those of operators apart from those of users.
@@ -73,6 +74,10 @@ enum Shape {
     Number(i64),
     Text,
     OneOf(&'static [&'static str]),
+    /// Hundredths.
+    Percent,
+    /// As a retry policy has them.
+    Delays,
     /// Accepted because RabbitMQ knows it; means nothing here.
     Any,
 }
@@ -109,6 +114,8 @@ const KEYS: &[Key] = &[
     shared("max-length-bytes", Shape::Number(0), "maximum length in bytes"),
     key("overflow", Shape::OneOf(OVERFLOWS), "overflow mode"),
     shared("delivery-limit", Shape::Number(-1), "delivery limit"),
+    key("retry-delays", Shape::Delays, "list of retry delays"),
+    key("retry-jitter", Shape::Percent, "retry jitter"),
     key("max-age", Shape::Text, "max age"),
     key("stream-max-segment-size-bytes", Shape::Number(1), "segment size"),
     key("stream-filter-size-bytes", Shape::Number(16), "filter size"),
@@ -159,6 +166,8 @@ fn check_values(definition: &Table, operator: bool) -> Result<(), String> {
             Shape::Number(least) => value.as_i64().is_some_and(|number| number >= least),
             Shape::Text => value.as_str().is_some(),
             Shape::OneOf(words) => value.as_str().is_some_and(|text| words.contains(&text)),
+            Shape::Percent => value.as_i64().is_some_and(|it| (0..=100).contains(&it)),
+            Shape::Delays => Retry::parse(value, None).is_ok(),
             Shape::Any => true,
         };
         if !good {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::command::{ChannelId, ConnectionId, ConsumerId, MailboxId, Outcome, Seq};
+use super::command::{ChannelId, ConnectionId, ConsumerId, Extend, MailboxId, Outcome, Run, Seq};
 use super::event::{Cause, Effect, Event};
 use super::lease::Lease;
 use super::mailbox::Mailbox;
@@ -36,6 +36,18 @@ impl Mailbox {
         said.filter(|ms| *ms > 0)
     }
 
+    /// Whether some of them are not held.
+    fn extend(&mut self, run: &Run, by: (ConnectionId, ChannelId), now: Time) -> bool {
+        let mut unknown = false;
+        for seq in (run.first.0..run.first.0 + u64::from(run.count)).map(Seq) {
+            match self.leases.get_mut(seq).filter(|lease| lease.is_of(by)) {
+                Some(lease) => lease.runs_from = now,
+                None => unknown = true,
+            }
+        }
+        unknown
+    }
+
     fn lease_timeout_ms(&self, lease: &Lease, settings: &Settings) -> Option<u64> {
         let consumer = lease.consumer.and_then(|id| self.consumers.get(lease.connection, id));
         self.timeout_ms(consumer.and_then(|it| it.timeout_ms), settings)
@@ -47,7 +59,7 @@ impl Mailbox {
         let mut next: Option<Time> = None;
         for lease in self.leases.values() {
             let Some(timeout_ms) = self.lease_timeout_ms(lease, settings) else { continue };
-            let due = lease.since.plus_ms(timeout_ms);
+            let due = lease.runs_from.plus_ms(timeout_ms);
             if due <= now {
                 let Lease { connection, channel, consumer, .. } = *lease;
                 let holder = Holder { connection, channel, consumer };
@@ -64,6 +76,31 @@ impl Mailbox {
 }
 
 impl Broker {
+    /// The time to settle deliveries begins anew. One that is not held is an error: whoever works on it shall know.
+    pub(super) fn extend(
+        &mut self,
+        from: ConnectionId,
+        extend: &Extend,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let by = (from, extend.channel);
+        let mut unknown = false;
+        for run in &extend.deliveries {
+            let Some(mailbox) = self.mailboxes.get_mut(&run.mailbox) else {
+                unknown = true;
+                continue;
+            };
+            unknown |= match mailbox.stream.is_some() {
+                true => mailbox.extend_read(run, by, now, &self.settings),
+                false => mailbox.extend(run, by, now),
+            };
+        }
+        if unknown {
+            self.refuse(from, extend.channel, Cause::Settle, Refusal::UnknownDelivery, out);
+        }
+    }
+
     /// Leases that lasted too long go back, without counting as attempts. Their consumers end; a client that cannot be
     /// told so, or that asked for the message singly, loses its channel.
     pub(super) fn take_back(&mut self, id: MailboxId, now: Time, out: &mut Vec<Effect>) {

@@ -8,7 +8,7 @@ use pillarbox::client::List;
 use serde_json::{Map, Value as Json};
 
 use super::broker::Broker;
-use super::{Failure, mailbox, pull, show};
+use super::{Failure, mailbox, pull, show, value};
 
 /// Look at messages without taking them: ready ones in their order, then those that consumers hold
 #[derive(Args)]
@@ -39,7 +39,10 @@ impl Browse {
             return rows.iter().try_for_each(|row| show::json_line(&as_json(row)));
         }
         let rows: Vec<Table> = rows.iter().map(as_row).collect();
-        show::rows(&rows, &["seq", "state", "redelivered", "size", "body"], false)
+        let held = rows.iter().any(|row| row.get("connection").is_some());
+        let holder: &[_] = if held { &["connection", "consumer", "held_ms"] } else { &[] };
+        let columns = [&["seq", "state"], holder, &["redelivered", "size", "body"]].concat();
+        show::rows(&rows, &columns, false)
     }
 }
 
@@ -54,12 +57,28 @@ fn as_row(row: &Table) -> Table {
         body.chars().take(500).map(|it| if it.is_control() { '·' } else { it }).collect();
     let mut row = row.clone();
     row.set("body", Value::text(&line));
+    if let Some(since) = row.get("held_since_ms").and_then(Value::as_i64) {
+        row.set("held_ms", Value::I64((value::now_ms() as i64 - since).max(0)));
+    }
     row
 }
 
 fn as_json(row: &Table) -> Json {
     let mut object = Map::new();
-    for name in ["seq", "state", "since_ms", "redelivered", "attempts", "exchange", "key"] {
+    const NAMES: [&str; 11] = [
+        "seq",
+        "state",
+        "since_ms",
+        "redelivered",
+        "attempts",
+        "connection",
+        "channel",
+        "consumer",
+        "held_since_ms",
+        "exchange",
+        "key",
+    ];
+    for name in NAMES {
         if let Some(value) = row.get(name) {
             object.insert(name.into(), show::json(value));
         }

@@ -1,6 +1,6 @@
 //! `pillarbox delayed`: messages that wait for their time.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use pillarbox::broker::{Table, Value};
@@ -103,7 +103,7 @@ impl DelayedVerb {
                 show::rows(&rows, &["id", "due_in_ms", "key", "bytes"], broker.json)
             }
             Verb::Move { message, r#in } => {
-                let to = now_ms().saturating_add(r#in.as_millis() as u64);
+                let to = value::now_ms().saturating_add(r#in.as_millis() as u64);
                 retime(&client, &message, Some(to)).await?;
                 let Id(_, position) = message.id;
                 let id = format!("{to}-{position}");
@@ -137,16 +137,11 @@ fn row(found: Table) -> Table {
     if let Some(id) = found.get("cursor") {
         row.set("id", id.clone());
     }
-    row.set("due_in_ms", Value::I64(due - now_ms() as i64));
+    row.set("due_in_ms", Value::I64(due - value::now_ms() as i64));
     for name in ["due_ms", "exchange", "key", "bytes"] {
         if let Some(value) = found.get(name) {
             row.set(name, value.clone());
         }
     }
     row
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as u64
 }

@@ -91,6 +91,12 @@ struct Declare {
     /// Attempts after which a message goes to the dead letters
     #[arg(long, value_name = "COUNT")]
     delivery_limit: Option<i64>,
+    /// Let messages that failed come again after these times, then go to the dead letters: 1s,30s,5m
+    #[arg(long, value_name = "TIMES")]
+    retry: Option<String>,
+    /// Hundredths by which such a time is shorter or longer, by chance
+    #[arg(long, value_name = "PERCENT", requires = "retry")]
+    retry_jitter: Option<i64>,
     /// One consumer at a time gets messages
     #[arg(long)]
     single_active: bool,
@@ -111,10 +117,14 @@ impl Declare {
             ("x-max-priority", self.max_priority),
             ("x-delivery-limit", self.delivery_limit),
             ("x-max-history", self.history),
+            ("x-retry-jitter", self.retry_jitter),
         ] {
             if let Some(number) = number {
                 arguments.set(name, Value::I64(number));
             }
+        }
+        if let Some(delays) = &self.retry {
+            arguments.set("x-retry-delays", Value::text(delays));
         }
         if let Some(policy) = self.policy.as_deref().filter(|policy| *policy != "queue") {
             arguments.set("x-queue-type", Value::text(policy));

@@ -1,6 +1,6 @@
 //! Values given on the command line.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pillarbox::broker::{Table, Value};
 
@@ -64,6 +64,12 @@ pub(super) fn pair(text: &str) -> Result<(String, Value), String> {
 
 pub(super) fn table(pairs: &[(String, Value)]) -> Table {
     pairs.iter().map(|(name, value)| (name.as_str().into(), value.clone())).collect()
+}
+
+/// Milliseconds since the Unix epoch.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as u64
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub enum Outcome {
     Released,
     /// Cannot be used: to the dead letters, or away.
     Rejected,
-    /// An attempt that failed: back to its place after a while.
+    /// An attempt that failed: back to its place after a while, with no delay when the mailbox's retry policy says.
     Failed { delay: Duration },
 }
 
@@ -28,16 +28,33 @@ impl Client {
         deliveries: impl IntoIterator<Item = &'a Delivery>,
         outcome: Outcome,
     ) -> Result<(), Error> {
+        self.end_or_extend(deliveries, outcome.wire()).await
+    }
+
+    async fn end_or_extend<'a>(
+        &self,
+        deliveries: impl IntoIterator<Item = &'a Delivery>,
+        outcome: wire::Outcome,
+    ) -> Result<(), Error> {
         let mut receipts = Vec::new();
         for (subscription, runs) in runs(deliveries) {
             receipts.push(self.line.ask(|id, out| {
-                Settle::encode(id, subscription, outcome.wire(), &runs, out);
+                Settle::encode(id, subscription, outcome, &runs, out);
             })?);
         }
         for receipt in receipts {
             receipt.done().await?;
         }
         Ok(())
+    }
+
+    /// The time to settle deliveries begins anew, as they take longer. One that is not held any longer is an error: somebody
+    /// else may have it.
+    pub async fn extend<'a>(
+        &self,
+        deliveries: impl IntoIterator<Item = &'a Delivery>,
+    ) -> Result<(), Error> {
+        self.end_or_extend(deliveries, wire::Outcome::Extended).await
     }
 
     /// Settles deliveries without waiting.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pillarbox::client::{Mailbox, Outcome};
+use pillarbox::client::{List, Mailbox, Outcome};
 use tokio::time::timeout;
 
 use crate::broker::{PATIENCE, broker, http, receive, send};
@@ -101,6 +101,28 @@ async fn a_lease_that_ends_gives_the_message_back() {
     assert_eq!(second.json()["redelivered"], true);
     let late = format!("/message/{}", first.json()["message_id"].as_str().unwrap());
     assert_eq!(http(at, "DELETE", &late, &[], b"").await.status, 404);
+    broker.stop().await.unwrap();
+}
+
+/// A lease that is extended outlives its first end, and a nack may ask for a delay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_can_be_extended_and_a_nack_can_wait() {
+    let (broker, at) = broker().await;
+    http(at, "POST", "/mailbox/jobs", &[], b"").await;
+    http(at, "PUT", "/mailbox/jobs", &["content-type: text/plain"], b"x").await;
+    let first = http(at, "GET", "/mailbox/jobs?lease=2s", &[], b"").await;
+    let id = format!("/message/{}", first.json()["message_id"].as_str().unwrap());
+    let longer = format!("{id}?lease=1h");
+    assert_eq!(http(at, "POST", &longer, &[], b"").await.status, 204);
+    tokio::time::sleep(Duration::from_millis(2_200)).await;
+    assert_eq!(http(at, "GET", "/mailbox/jobs", &[], b"").await.status, 204);
+    assert_eq!(http(at, "POST", &format!("{id}?wait=1h"), &[], b"").await.status, 400);
+    let delayed = format!("{id}?delay=1h");
+    assert_eq!(http(at, "PUT", &delayed, &[], b"").await.status, 204);
+    assert_eq!(http(at, "POST", &longer, &[], b"").await.status, 404);
+    assert_eq!(http(at, "GET", "/mailbox/jobs?wait=100ms", &[], b"").await.status, 204);
+    let client = broker.client().await.unwrap();
+    assert_eq!(client.list(List::Delayed, "jobs").await.unwrap().len(), 1);
     broker.stop().await.unwrap();
 }
 

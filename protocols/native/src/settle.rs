@@ -24,6 +24,8 @@ pub enum Outcome {
     Rejected,
     /// An attempt that failed: back to its place after a while.
     Failed { delay_ms: u64 },
+    /// It takes longer: the time to settle it begins anew.
+    Extended,
 }
 
 /// Neighbouring positions of a mailbox.
@@ -52,6 +54,7 @@ impl<'a> Settle<'a> {
             1 => Outcome::Released,
             2 => Outcome::Rejected,
             3 => Outcome::Failed { delay_ms },
+            4 => Outcome::Extended,
             other => return Err(Malformed::Unknown { what: "outcome", value: other.into() }),
         };
         let count = reader.u32()? as usize;
@@ -84,6 +87,7 @@ impl<'a> Settle<'a> {
                 Outcome::Released => (1, 0),
                 Outcome::Rejected => (2, 0),
                 Outcome::Failed { delay_ms } => (3, delay_ms),
+                Outcome::Extended => (4, 0),
             };
             out.put_u16_le(subscription);
             out.put_u8(octet);

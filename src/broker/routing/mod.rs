@@ -32,7 +32,8 @@ pub use delayed::delay_ms;
 pub use equivalence::{bare, difference, type_name};
 pub use exchange::Exchange;
 use exchange::Keys;
-use random::{Dice, mix};
+use random::Dice;
+pub(super) use random::mix;
 use target::Targets;
 
 use super::{

@@ -23,7 +23,7 @@ impl Dice {
 }
 
 /// Spreads every bit of a number over all bits of the result.
-pub(super) fn mix(mut number: u64) -> u64 {
+pub(in crate::broker) fn mix(mut number: u64) -> u64 {
     number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)

@@ -255,6 +255,18 @@ impl Group {
         true
     }
 
+    /// The time to settle a delivery begins anew.
+    pub(super) fn extend(&mut self, seq: Seq, place: Place, number: u64, ends: Option<Time>) {
+        let Some(hold) = self.held.get_mut(&seq) else { return };
+        if (hold.place, hold.number) != (place, number) {
+            return;
+        }
+        if let Some(before) = std::mem::replace(&mut hold.ends, ends) {
+            self.ends.remove(&(before, seq));
+        }
+        self.ends.extend(ends.map(|ends| (ends, seq)));
+    }
+
     /// Whether something came due.
     pub(super) fn wake(&mut self, now: Time) -> bool {
         let mut woken = false;

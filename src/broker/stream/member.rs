@@ -8,7 +8,8 @@ use super::fetch;
 use super::group::{Fate, Group, Hold};
 use super::log::Found;
 use super::readers::{Ended, Reader, State};
-use crate::broker::command::{Consume, Outcome, Seq};
+use crate::broker::Settings;
+use crate::broker::command::{ChannelId, ConnectionId, Consume, Outcome, Run, Seq};
 use crate::broker::connection::Connection;
 use crate::broker::dead_letter::{Grave, Reason};
 use crate::broker::event::Delivery;
@@ -16,6 +17,8 @@ use crate::broker::limits::MailboxKind;
 use crate::broker::mailbox::Mailbox;
 use crate::broker::message::Message;
 use crate::broker::name::{Name, Time};
+use crate::broker::retry::{self, Retry};
+use crate::broker::routing::mix;
 use crate::broker::turn::Turn;
 
 pub(super) const GROUP: &str = "x-group";
@@ -29,6 +32,8 @@ pub(super) struct Member {
     attempts_max: Option<u32>,
     /// Where messages go that fail.
     grave: Option<Grave>,
+    /// When messages that failed come again.
+    retry: Option<Retry>,
 }
 
 /// A message on its way to a dead-letter exchange.
@@ -68,13 +73,18 @@ pub(super) fn group_of(
             number.filter(|it| *it <= most).map(Some).ok_or((argument, "not a number from 0 on"))
         }
     };
-    let attempts_max = number("x-delivery-limit", u32::MAX.into())?.map(|it| it as u32);
+    let retry = match consume.arguments.get(retry::DELAYS) {
+        Some(delays) => Some(Retry::parse(delays, consume.arguments.get(retry::JITTER))?),
+        None => None,
+    };
+    let limit = number("x-delivery-limit", u32::MAX.into())?.map(|it| it as u32);
+    let attempts_max = limit.or_else(|| retry.as_ref().map(Retry::attempts_max));
     let grave = match text(DEAD_LETTER_EXCHANGE)? {
         Some(exchange) => Some(Grave { exchange, key: text("x-dead-letter-routing-key")? }),
         None => None,
     };
     let timeout_ms = number("x-consumer-timeout", u64::MAX)?;
-    Ok(Some((name, Member { timeout_ms, attempts_max, grave })))
+    Ok(Some((name, Member { timeout_ms, attempts_max, grave, retry })))
 }
 
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
@@ -203,14 +213,55 @@ impl Mailbox {
                 Fate::Again { failed: true, due: due.unwrap_or_default() }
             }
         };
+        let retry = member.retry.as_ref();
+        let retry = retry.filter(|_| outcome == Outcome::Modified { delay_ms: None });
         let was_full = group.wanted().is_none();
         for (number, seq) in deliveries {
+            let fate = match retry {
+                Some(retry) => {
+                    let attempts = group.tried(seq).attempts.saturating_add(1);
+                    let delay = retry.delay_ms(attempts, mix(self.id.0) ^ seq.0);
+                    // One that failed too often does not wait for its death.
+                    let spent = member.attempts_max.is_some_and(|most| attempts > most);
+                    let waits = delay > 0 && !spent;
+                    let due = if waits { turn.now.plus_ms(delay) } else { Time::ZERO };
+                    Fate::Again { failed: true, due }
+                }
+                None => fate,
+            };
             group.settle(seq, place, number, fate);
         }
         if was_full || fate != Fate::Done {
             stream.readers.wake_members(&group.members);
         }
         stream.cursors.touch(&cursor, turn.now);
+    }
+
+    /// The time to settle deliveries begins anew. Whether some of them are not held.
+    pub(in crate::broker) fn extend_read(
+        &mut self,
+        run: &Run,
+        by: (ConnectionId, ChannelId),
+        now: Time,
+        settings: &Settings,
+    ) -> bool {
+        let timeout_ms = self.timeout_ms(None, settings);
+        let Some(stream) = &mut self.stream else { return true };
+        let mut unknown = false;
+        for name in (run.first.0..run.first.0 + u64::from(run.count)).map(Seq) {
+            let Some((reader, number, seq)) = stream.readers.held(name, by) else {
+                unknown = true;
+                continue;
+            };
+            // Those of a reader with a place of its own may last for ever.
+            let (Some(member), Some(cursor)) = (&reader.member, &reader.cursor) else { continue };
+            let timeout_ms = member.timeout_ms.or(timeout_ms).filter(|ms| *ms > 0);
+            let ends = timeout_ms.map(|ms| now.plus_ms(ms));
+            if let Some(group) = stream.cursors.group_mut(cursor) {
+                group.extend(seq, reader.place(), number, ends);
+            }
+        }
+        unknown
     }
 
     /// What waited for its time comes again, and so does what was held for too long: as a failed attempt, and only it.

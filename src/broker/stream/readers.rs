@@ -95,9 +95,9 @@ struct Held {
 }
 
 impl Held {
-    fn has(&self, number: u64) -> bool {
-        let at = number.checked_sub(self.first);
-        at.and_then(|at| self.row.get(at as usize)).is_some_and(|seq| *seq != Seq(0))
+    fn get(&self, number: u64) -> Option<Seq> {
+        let at = number.checked_sub(self.first)?;
+        self.row.get(at as usize).copied().filter(|seq| *seq != Seq(0))
     }
 
     /// Numbers and positions.
@@ -341,10 +341,19 @@ impl Readers {
     }
 
     pub(super) fn holds(&self, seq: Seq, by: (ConnectionId, ChannelId)) -> bool {
-        let Some((place, number)) = place_of(seq) else { return false };
-        let slot = self.slots.get(usize::from(place));
-        let reader = slot.and_then(|slot| slot.reader.as_deref()).filter(|it| it.is_of(by));
-        reader.is_some_and(|reader| reader.held.has(number))
+        self.held(seq, by).is_some()
+    }
+
+    /// A delivery that is held: by whom, its number, and the position.
+    pub(super) fn held(
+        &self,
+        seq: Seq,
+        by: (ConnectionId, ChannelId),
+    ) -> Option<(&Reader, u64, Seq)> {
+        let (place, number) = place_of(seq)?;
+        let slot = self.slots.get(usize::from(place))?;
+        let reader = slot.reader.as_deref().filter(|it| it.is_of(by))?;
+        Some((reader, number, reader.held.get(number)?))
     }
 
     /// Deliveries end, whatever their fate: a stream keeps its messages. Returns how many were held, and what ends with

@@ -19,7 +19,7 @@ fn browse(house: &mut House, by: ConnectionId, name: &str, count: usize) -> Mess
 
 fn bodies(views: &MessageViews) -> Vec<String> {
     let body = |view: &browse::MessageView| {
-        let mark = if view.unsettled { "!" } else { "" };
+        let mark = if view.holder.is_some() { "!" } else { "" };
         format!("{}{mark}", String::from_utf8_lossy(view.message.body()))
     };
     views.messages.iter().map(body).collect()
@@ -39,6 +39,30 @@ fn ready_messages_come_first_then_those_that_consumers_hold() {
     let first = house.get(c, "a").unwrap();
     assert_eq!((first.body.as_str(), first.redelivered), ("also urgent", false));
     house.check_books();
+}
+
+#[test]
+fn it_is_seen_who_holds_a_message_and_since_when() {
+    let mut house = House::new();
+    let (c, other) = (house.connect(), house.connect());
+    house.declare(c, "a");
+    house.put(c, "a", &["1", "2"]);
+    house.consume_with(c, "a", 1, |it| (it.prefetch, it.tag) = (1, "worker".into()));
+    house.wait(500);
+    house.get(other, "a").unwrap();
+    house.wait(500);
+    let seen = house.seen(c);
+    let Delivery { channel, mailbox, seq, .. } = seen[0].delivery;
+    let deliveries = [Run { mailbox, first: seq, count: 1 }].into_iter().collect();
+    house.apply(c, Command::Extend(Extend { channel, deliveries }));
+    let holders: Vec<_> = browse(&mut house, other, "a", 10)
+        .messages
+        .into_iter()
+        .map(|it| it.holder.expect("a holder"))
+        .map(|it| (it.connection, it.channel, it.tag, it.since.since_ms(START)))
+        .collect();
+    // More time to settle does not make the delivery younger.
+    assert_eq!(holders, [(c, ONE, Some("worker".into()), 0), (other, ONE, None, 500)]);
 }
 
 #[test]

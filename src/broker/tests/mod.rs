@@ -18,6 +18,7 @@ mod quotas;
 mod random;
 mod recovery;
 mod request;
+mod retry;
 mod schedule;
 mod selecting;
 mod streams;

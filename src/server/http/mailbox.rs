@@ -3,7 +3,8 @@
 //! ```text
 //! POST   /mailbox/NAME   declare          PUT /mailbox/NAME   push
 //! DELETE /mailbox/NAME   abandon          GET /mailbox/NAME   poll: ?wait=10s&lease=5m
-//! DELETE /message/ID     ack              PUT /message/ID     nack
+//! DELETE /message/ID     ack              PUT /message/ID     nack: ?delay=30s
+//!                                         POST /message/ID    extend: ?lease=5m
 //! ```
 //!
 //! Each request is a native session of its own inside the process, so who may do what is decided where it is for everybody.
@@ -27,12 +28,14 @@ use tokio::time::Instant;
 use super::super::listener::native_session;
 use super::envelope::{self, Envelope, Form};
 use super::{Visit, may_come};
+use crate::broker::TIME_SPAN_MAX_MS;
 use crate::client::{Client, Connect, Delivery, Error, Mailbox, Outcome, Proof, topic_binding};
 
 /// Without `lease` a message is the poller's for so long.
 const LEASE: Duration = Duration::from_secs(300);
 const LEASE_MAX: Duration = Duration::from_secs(24 * 3600);
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+const DELAY_MAX: Duration = Duration::from_millis(TIME_SPAN_MAX_MS);
 /// Messages that pollers hold at the same time; further polls are refused.
 const LEASES_MAX: usize = 4096;
 /// In base64, and with what goes around it.
@@ -53,12 +56,13 @@ struct Lease {
     client: Client,
     delivery: Delivery,
     user: String,
+    ends: Instant,
 }
 
 pub(super) fn routes() -> Router {
     Router::new()
         .route("/mailbox/{*name}", post(declare).delete(abandon).put(push).get(poll))
-        .route("/message/{*id}", delete(ack).put(nack))
+        .route("/message/{*id}", delete(ack).put(nack).post(extend))
         .layer(DefaultBodyLimit::max(BODY_SIZE_MAX))
 }
 
@@ -155,23 +159,25 @@ async fn push(
     Ok(json(serde_json::json!({ "pushed": 1 })))
 }
 
-/// `wait` and `lease` of a poll.
-fn asked(uri: &Uri) -> Result<(Duration, Duration), Problem> {
-    let (mut wait, mut lease) = (Duration::ZERO, LEASE);
+/// The times of a request's query, of which it knows some.
+fn times<const COUNT: usize>(
+    uri: &Uri,
+    known: [&str; COUNT],
+) -> Result<[Option<Duration>; COUNT], Problem> {
+    let mut times = [None; COUNT];
     let fields = envelope::form(uri.query().unwrap_or_default().as_bytes());
     for (name, value) in fields.map_err(Problem::wrong)?.iter() {
-        let value = value.as_str().unwrap_or_default();
-        match &name[..] {
-            b"wait" => wait = period(value)?.min(WAIT_MAX),
-            b"lease" => lease = period(value)?.min(LEASE_MAX),
-            other => {
-                let other = String::from_utf8_lossy(other);
-                let text = format!("a poll takes 'wait' and 'lease', not '{other}'");
-                return Err(Problem::wrong(text));
-            }
-        }
+        let Some(at) = known.iter().position(|it| it.as_bytes() == &name[..]) else {
+            let (known, name) = (known.join("' and '"), String::from_utf8_lossy(name));
+            return Err(Problem::wrong(format!("this takes '{known}', not '{name}'")));
+        };
+        times[at] = Some(period(value.as_str().unwrap_or_default())?);
     }
-    Ok((wait, lease))
+    Ok(times)
+}
+
+fn lease_time(asked: Option<Duration>) -> Duration {
+    asked.unwrap_or(LEASE).min(LEASE_MAX)
 }
 
 async fn poll(
@@ -180,7 +186,8 @@ async fn poll(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (wait, lease) = asked(&uri)?;
+    let [wait, lease] = times(&uri, ["wait", "lease"])?;
+    let wait = wait.unwrap_or_default().min(WAIT_MAX);
     let (client, user) = session(&visit, &headers).await?;
     let leases = visit.door.leases.clone();
     if leases.lock().len() >= LEASES_MAX {
@@ -198,7 +205,8 @@ async fn poll(
         .map_err(|error| Problem(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
     let key = u128::from_le_bytes(key);
     let (bytes, id) = envelope::write(&delivery, key, form);
-    leases.keep(key, Lease { client, delivery, user }, lease);
+    let ends = Instant::now() + lease_time(lease);
+    leases.keep(key, Lease { client, delivery, user, ends });
     let kind = HeaderValue::from_static(form.content_type());
     let mut response = ([(header::CONTENT_TYPE, kind)], bytes).into_response();
     if let Ok(id) = HeaderValue::from_str(&id) {
@@ -218,12 +226,43 @@ async fn ack(
 async fn nack(
     visit: Extension<Visit>,
     id: Path<String>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    settle(visit, id, headers, Outcome::Released).await
+    let [delay] = times(&uri, ["delay"])?;
+    let outcome = match delay {
+        Some(delay) => Outcome::Failed { delay: delay.min(DELAY_MAX) },
+        None => Outcome::Released,
+    };
+    settle(visit, id, headers, outcome).await
+}
+
+/// The lease begins anew; where the mailbox bounds the time to settle, that does too.
+async fn extend(
+    Extension(visit): Extension<Visit>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let [lease] = times(&uri, ["lease"])?;
+    let (_, user) = session(&visit, &headers).await?;
+    let key = key_of(&id).ok_or_else(not_held)?;
+    let held = visit.door.leases.extend(key, &user, lease_time(lease)).ok_or_else(not_held)?;
+    let (client, delivery) = held;
+    client.extend([&delivery]).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// The last part of an id is the lease's key.
+fn key_of(id: &str) -> Option<u128> {
+    id.rsplit(':').next().and_then(|it| u128::from_str_radix(it, 16).ok())
+}
+
+fn not_held() -> Problem {
+    let text = "no such message is held: it was settled, or its lease has ended";
+    Problem(StatusCode::NOT_FOUND, text.into())
+}
+
 async fn settle(
     Extension(visit): Extension<Visit>,
     Path(id): Path<String>,
@@ -231,12 +270,8 @@ async fn settle(
     outcome: Outcome,
 ) -> Result<Response, Problem> {
     let (_, user) = session(&visit, &headers).await?;
-    let key = id.rsplit(':').next().and_then(|it| u128::from_str_radix(it, 16).ok());
-    let lease = key.and_then(|key| visit.door.leases.take(key, Some(&user)));
-    let lease = lease.ok_or_else(|| {
-        let text = "no such message is held: it was settled, or its lease has ended";
-        Problem(StatusCode::NOT_FOUND, text.into())
-    })?;
+    let lease = key_of(&id).and_then(|key| visit.door.leases.take(key, Some(&user)));
+    let lease = lease.ok_or_else(not_held)?;
     lease.client.settle([&lease.delivery], outcome).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -246,19 +281,34 @@ impl Leases {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(self: &Arc<Self>, key: u128, lease: Lease, time: Duration) {
+    fn keep(self: &Arc<Self>, key: u128, lease: Lease) {
+        let mut end = lease.ends;
         self.lock().insert(key, lease);
         let leases = Arc::downgrade(self);
-        let end = Instant::now() + time;
         tokio::spawn(async move {
-            tokio::time::sleep_until(end).await;
-            let lease = leases.upgrade().and_then(|leases| leases.take(key, None));
+            let lease = loop {
+                tokio::time::sleep_until(end).await;
+                let Some(leases) = leases.upgrade() else { return };
+                let ends = leases.lock().get(&key).map(|lease| lease.ends);
+                match ends {
+                    Some(later) if later > end => end = later,
+                    _ => break leases.take(key, None),
+                }
+            };
             if let Some(Lease { client, delivery, .. }) = lease {
                 // An attempt that came to nothing.
                 let failed = Outcome::Failed { delay: Duration::ZERO };
                 let _ = client.settle([&delivery], failed).await;
             }
         });
+    }
+
+    /// Only by who holds it.
+    fn extend(&self, key: u128, user: &str, time: Duration) -> Option<(Client, Delivery)> {
+        let mut held = self.lock();
+        let lease = held.get_mut(&key).filter(|lease| lease.user == user)?;
+        lease.ends = Instant::now() + time;
+        Some((lease.client.clone(), lease.delivery.clone()))
     }
 
     /// Only once, and only by who holds it, or by time.

@@ -153,11 +153,19 @@ fn message(view: MessageView) -> Table {
     let (message, rest) = (&view.message, &view.rest);
     let mut row = Row::default();
     row.number("seq", view.seq.0);
-    row.text("state", if view.unsettled { "unsettled" } else { "ready" });
+    row.text("state", if view.holder.is_some() { "unsettled" } else { "ready" });
     row.number("size", message.body().len() as u64);
     row.number("since_ms", rest.since.0);
     row.flag("redelivered", rest.redelivered);
     row.number("attempts", rest.attempts.into());
+    if let Some(holder) = &view.holder {
+        row.number("connection", holder.connection.0);
+        row.number("channel", holder.channel.0.into());
+        if let Some(tag) = &holder.tag {
+            row.text("consumer", tag);
+        }
+        row.number("held_since_ms", holder.since.0);
+    }
     row.text("exchange", message.exchange());
     row.binary("key", message.key());
     let mut properties = Vec::new();

@@ -12,7 +12,7 @@ use super::MAIN;
 use super::answer::Pending;
 use super::open::Open;
 use crate::broker::{
-    ChannelId, Command, ConsumerId, MailboxId, Outcome, Request, Run, Seq, Settle,
+    ChannelId, Command, ConsumerId, Extend, MailboxId, Outcome, Request, Run, Seq, Settle,
 };
 use crate::sessions::Outbox;
 
@@ -62,12 +62,13 @@ impl Settles {
 impl Open {
     pub(super) fn settle(&mut self, id: u32, settle: &wire::Settle<'_>, out: &mut Outbox) {
         let outcome = match settle.outcome {
-            wire::Outcome::Accepted => Outcome::Accepted,
-            wire::Outcome::Released => Outcome::Released,
-            wire::Outcome::Rejected => Outcome::Rejected,
+            wire::Outcome::Accepted => Some(Outcome::Accepted),
+            wire::Outcome::Released => Some(Outcome::Released),
+            wire::Outcome::Rejected => Some(Outcome::Rejected),
             wire::Outcome::Failed { delay_ms } => {
-                Outcome::Modified { delay_ms: (delay_ms > 0).then_some(delay_ms) }
+                Some(Outcome::Modified { delay_ms: (delay_ms > 0).then_some(delay_ms) })
             }
+            wire::Outcome::Extended => None,
         };
         let count: u64 = settle.runs().map(|run| u64::from(run.count)).sum();
         if count > self.settings.settle_count_max || settle.runs().any(|run| run.first > SEQ_MAX) {
@@ -85,7 +86,10 @@ impl Open {
             self.ask_settled(None, out);
         }
         let channel = ChannelId(settle.subscription);
-        out.commands.push(Command::Settle(Settle { channel, deliveries, outcome }));
+        out.commands.push(match outcome {
+            Some(outcome) => Command::Settle(Settle { channel, deliveries, outcome }),
+            None => Command::Extend(Extend { channel, deliveries }),
+        });
         match id {
             0 => self.settles.silent = true,
             id => self.ask_settled(Some(Waiting { id, refused: false }), out),

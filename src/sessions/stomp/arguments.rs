@@ -24,6 +24,8 @@ const OF_QUEUE: &[(&str, Form)] = &[
     ("x-dead-letter-routing-key", Form::Text),
     ("x-single-active-consumer", Form::Flag),
     ("x-delivery-limit", Form::Number),
+    ("x-retry-delays", Form::Text),
+    ("x-retry-jitter", Form::Number),
     ("x-max-age", Form::Text),
     ("x-max-history", Form::Number),
     ("x-stream-max-segment-size-bytes", Form::Number),
@@ -91,12 +93,12 @@ pub(super) fn consumer_arguments(headers: &Headers) -> Result<Table, Fault> {
         }
     }
     if headers.get("x-group").is_some() {
-        for name in ["x-dead-letter-exchange", "x-dead-letter-routing-key"] {
+        for name in ["x-dead-letter-exchange", "x-dead-letter-routing-key", "x-retry-delays"] {
             if let Some(text) = headers.get(name) {
                 arguments.set(name, Value::text(text));
             }
         }
-        for name in ["x-delivery-limit", "x-consumer-timeout"] {
+        for name in ["x-delivery-limit", "x-consumer-timeout", "x-retry-jitter"] {
             if let Some(text) = headers.get(name) {
                 let number = text.trim().parse().map_err(|_| invalid(name))?;
                 arguments.set(name, Value::I64(number));

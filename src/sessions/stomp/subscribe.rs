@@ -20,7 +20,7 @@ use super::transaction::Action;
 use crate::broker::selector::Selector;
 use crate::broker::{
     BindingOf, Command, Consume, DeclareMailbox, Destination as BindingEnd, Name, Outcome, Request,
-    Selection, Table,
+    Selection, TIME_SPAN_MAX_MS, Table,
 };
 use crate::sessions::Outbox;
 
@@ -215,7 +215,15 @@ impl Open {
             Some("false") => false,
             Some(_) => return Err(Fault::invalid_header("NACK", "requeue")),
         };
-        let outcome = if requeue { Outcome::Released } else { Outcome::Rejected };
+        let delay_ms = match frame.headers.get("x-delay") {
+            None => None,
+            Some(text) => match text.trim().parse() {
+                Ok(ms) if ms <= TIME_SPAN_MAX_MS => Some(ms),
+                _ => return Err(Fault::invalid_header("NACK", "x-delay")),
+            },
+        };
+        let returned = Outcome::Modified { delay_ms };
+        let outcome = if requeue { returned } else { Outcome::Rejected };
         self.settle(frame, outcome, out)
     }
 
