@@ -322,3 +322,17 @@ async fn group_shares_a_stream_and_is_seen_moved_and_forgotten() {
     let missing = client.delete_cursor("log", "billing").await.unwrap_err();
     assert_eq!(missing.code(), Some(Code::NotFound));
 }
+
+#[tokio::test]
+async fn push_is_told_which_messages_were_there_before() {
+    let (_server, client) = broker().await;
+    let window = ("x-deduplication-window", Value::I64(60_000));
+    client.declare(&Mailbox::durable("payments").argument(window.0, window.1)).await.unwrap();
+    let named =
+        |id: &str| NewMessage::from("x").with(|it| it.message_id = Some(id.to_owned().into()));
+    let first = client.push_batch("payments", &[named("1"), named("2")]).await.unwrap();
+    assert_eq!((first.taken, first.duplicates), (2, vec![]));
+    let again = client.push_batch("payments", &[named("3"), named("2")]).await.unwrap();
+    assert_eq!((again.taken, again.refused.len(), &again.duplicates[..]), (2, 0, &[(1, 2)][..]));
+    assert_eq!(client.find("payments").await.unwrap().ready, 3);
+}

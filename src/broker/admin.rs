@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::command::{ConnectionId, DeclareMailbox, Open};
+use super::command::{ConnectionId, DeclareMailbox, Open, Seq};
 use super::definition::{
     Credential, Definition, DefinitionKey, DefinitionKind, ParameterDefinition,
     PermissionDefinition, UserDefinition, VhostDefinition,
@@ -182,6 +182,11 @@ impl Broker {
             Definition::Route(_) | Definition::Taken(_) => {
                 return Err(Refusal::NotAllowed("only hosts speak of themselves".into()));
             }
+            Definition::Publication(it) => {
+                let mailbox = self.find_mut(&it.vhost, &it.mailbox)?;
+                let (seq, at) = (Seq(it.position), Time(it.at_ms));
+                mailbox.publications.restore(it.id.0.clone(), seq, at);
+            }
             Definition::Exchange(it) => {
                 let declare = super::DeclareExchange {
                     name: it.name.clone(),
@@ -327,6 +332,8 @@ impl Broker {
             DefinitionKind::Route | DefinitionKind::Taken => {
                 return Err(Refusal::NotAllowed("only hosts speak of themselves".into()));
             }
+            // They go by themselves.
+            DefinitionKind::Publication => return Ok(Reply::Done),
             DefinitionKind::Cursor => {
                 let mailbox = self.find_mut(&part(0), &part(1))?;
                 if !mailbox.stream.as_mut().is_some_and(|it| it.forget_cursor(&part(2))) {

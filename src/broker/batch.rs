@@ -2,16 +2,23 @@
 
 use std::sync::Arc;
 
-use super::command::{ConnectionId, Publish, PublishBatch};
+use super::command::{ConnectionId, Publish, PublishBatch, Seq};
 use super::event::{Cause, Effect, Event, Missed};
 use super::limits::Overflow;
 use super::message::Message;
 use super::name::Time;
-use super::publish::{DETACH_SIZE_MAX, Fate, Targets, check_expiration};
+use super::publish::{DETACH_SIZE_MAX, Fate, Origin, Placed, Targets, check_expiration};
 use super::{Broker, carry};
 
 /// Places in the batch, and why these messages were not taken.
 type AllMissed = Vec<(u32, Missed)>;
+
+/// What is said of a batch's messages.
+struct Notes<'a> {
+    missed: &'a mut AllMissed,
+    /// Places in the batch, and where the first ones of the same id are.
+    duplicates: &'a mut Vec<(u32, Seq)>,
+}
 
 impl Broker {
     pub(super) fn publish_batch(
@@ -24,6 +31,7 @@ impl Broker {
         let PublishBatch { channel, messages, confirm, mandatory } = batch;
         let count = messages.len() as u32;
         let mut missed = AllMissed::new();
+        let mut duplicates = Vec::new();
         let mut messages = messages.into_iter().zip(0u32..).peekable();
         while let Some((message, index)) = messages.next() {
             let confirmed = confirm.is_some();
@@ -37,9 +45,12 @@ impl Broker {
                     it.confirmed += u64::from(confirmed && accepted.is_ok());
                     it.count_unroutable(unroutable, mandatory);
                 });
+                if let Ok(Fate::Routed { first: Some(first), .. }) = accepted {
+                    duplicates.push((index, first));
+                }
                 let miss = match accepted {
-                    Ok(Fate::Routed { taken: true }) => None,
-                    Ok(Fate::Routed { taken: false }) => Some(Missed::Full),
+                    Ok(Fate::Routed { taken: true, .. }) => None,
+                    Ok(Fate::Routed { taken: false, .. }) => Some(Missed::Full),
                     Ok(Fate::Unroutable(_)) => self.unroutable(1, mandatory),
                     Err(refusal) => Some(Missed::Refused(refusal)),
                 };
@@ -58,7 +69,8 @@ impl Broker {
                 let count = run.len() as u64;
                 self.count_inflow(from, channel, |it| it.count_unroutable(count, mandatory));
             }
-            self.publish_run(&targets, run, index, mandatory, &mut missed, now, out);
+            let notes = Notes { missed: &mut missed, duplicates: &mut duplicates };
+            self.publish_run(&targets, run, index, mandatory, notes, now, out);
         }
         let refused = missed.iter().find_map(|(_, miss)| match miss {
             Missed::Refused(refusal) => Some(refusal),
@@ -70,7 +82,7 @@ impl Broker {
                     self.mark_failed(from, channel);
                 }
                 let taken = count - missed.len() as u32;
-                let event = Event::BatchConfirmed { channel, tag, taken, missed };
+                let event = Event::BatchConfirmed { channel, tag, taken, missed, duplicates };
                 out.push(Effect::NotifyDurable(from, event));
             }
             (None, Some(refusal)) => {
@@ -97,7 +109,7 @@ impl Broker {
         mut run: Vec<Message>,
         index: u32,
         mandatory: bool,
-        missed: &mut AllMissed,
+        Notes { missed, duplicates }: Notes<'_>,
         now: Time,
         out: &mut Vec<Effect>,
     ) {
@@ -116,9 +128,12 @@ impl Broker {
         let [target] = targets[..] else {
             for (message, index) in run.into_iter().zip(index..) {
                 let taken = check_expiration(&message).map(|()| Arc::new(message));
-                match taken.map(|message| self.place(targets, message, now, out)) {
-                    Ok(true) => {}
-                    Ok(false) => missed.push((index, Missed::Full)),
+                let origin = Origin::Publisher;
+                match taken.map(|message| self.place(targets, message, origin, now, out)) {
+                    Ok(Placed { taken, first }) => {
+                        duplicates.extend(first.map(|first| (index, first)));
+                        missed.extend((!taken).then_some((index, Missed::Full)));
+                    }
                     Err(refusal) => missed.push((index, Missed::Refused(refusal))),
                 }
             }
@@ -132,6 +147,8 @@ impl Broker {
         for (message, index) in run.into_iter().zip(index..) {
             if let Err(refusal) = check_expiration(&message) {
                 missed.push((index, Missed::Refused(refusal)));
+            } else if let Some(first) = mailbox.first_of(&message, &mut turn) {
+                duplicates.push((index, first));
             } else if mailbox.refuses(&message) {
                 let dead_letter = mailbox.limits.overflow == Overflow::RejectPublishDeadLetter;
                 mailbox.refuse(&Arc::new(message), dead_letter, &mut turn);

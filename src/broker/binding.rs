@@ -9,6 +9,7 @@ use super::definition::{BindingDefinition, Definition, Destination};
 use super::event::{Effect, Reply, Write};
 use super::mailbox::Mailbox;
 use super::name::{Name, Time};
+use super::publish::Origin;
 use super::refusal::{Action, Kind, Refusal};
 use super::routing::{Bound, Removed};
 use super::topology::{check_reach, delay_name};
@@ -35,7 +36,7 @@ impl Broker {
             match &bind.destination {
                 Destination::Mailbox(name) => {
                     let id = self.find(&vhost_name, name).map(|mailbox| mailbox.id);
-                    self.place(id.as_slice(), message, now, out);
+                    self.place(id.as_slice(), message, Origin::Publisher, now, out);
                 }
                 Destination::Exchange(name) => {
                     let (vhost, exchange) = (vhost_name.clone(), name.clone());

@@ -22,6 +22,7 @@ pub enum Definition {
     Cursor(CursorDefinition),
     Route(RouteDefinition),
     Taken(TakenDefinition),
+    Publication(PublicationDefinition),
 }
 
 /// Finds a definition: its kind, and names that are unique within the kind.
@@ -46,6 +47,7 @@ pub enum DefinitionKind {
     Cursor,
     Route,
     Taken,
+    Publication,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -287,6 +289,16 @@ fn arguments_key(arguments: &Table) -> Bytes {
     if arguments.is_empty() { Bytes::new() } else { Bytes::from(format!("{arguments:?}")) }
 }
 
+/// A message came to a mailbox under this id, so that another with it is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicationDefinition {
+    pub vhost: Name,
+    pub mailbox: Name,
+    pub id: TableKey,
+    pub position: u64,
+    pub at_ms: u64,
+}
+
 impl Definition {
     pub fn key(&self) -> DefinitionKey {
         fn text(name: &Name) -> Bytes {
@@ -320,6 +332,10 @@ impl Definition {
             }
             Self::Route(it) => return it.key(),
             Self::Taken(it) => (DefinitionKind::Taken, vec![text(&it.host), text(&it.vhost)]),
+            Self::Publication(it) => (
+                DefinitionKind::Publication,
+                vec![text(&it.vhost), text(&it.mailbox), it.id.0.clone()],
+            ),
             Self::Cursor(it) => {
                 (DefinitionKind::Cursor, vec![text(&it.vhost), text(&it.mailbox), text(&it.name)])
             }

@@ -47,6 +47,8 @@ pub enum Event {
         tag: u64,
         taken: u32,
         missed: Vec<(u32, Missed)>,
+        /// Those that were here before, which count as taken: their places, and where the first ones are.
+        duplicates: Vec<(u32, Seq)>,
     },
     /// A mandatory message that no mailbox took. Comes before its confirm.
     Returned {

@@ -1,6 +1,7 @@
 //! What a mailbox's arguments and policies ask for, checked and merged.
 
 use super::command::DeclareMailbox;
+use super::dedup::{self, Window};
 use super::definition::PolicyDefinition;
 use super::name::Name;
 use super::policy;
@@ -99,6 +100,8 @@ pub struct Limits {
     delivery_limit_given: Option<i64>,
     /// When messages that failed come again; `None` for at once.
     pub(super) retry: Option<Retry>,
+    /// Messages that were published before are not taken again.
+    pub(super) dedup: Option<Window>,
     /// Where neither says anything.
     delivery_limit_default: Option<u32>,
 }
@@ -121,6 +124,11 @@ const COMPARED: &[&str] = &[
     "x-delivery-limit",
     "x-retry-delays",
     "x-retry-jitter",
+    "x-message-deduplication",
+    "x-deduplication-window",
+    "x-deduplication-header",
+    "x-cache-ttl",
+    "x-cache-size",
     "x-max-age",
     "x-stream-max-segment-size-bytes",
     "x-max-history",
@@ -252,6 +260,7 @@ impl Limits {
             delivery_limit: None,
             delivery_limit_given,
             retry: reader.retry()?,
+            dedup: reader.dedup()?,
             delivery_limit_default,
         }
         .with_delivery_limit())
@@ -459,6 +468,22 @@ impl Reader<'_> {
             Ok(n) => Ok(Some(n)),
             Err(_) => Err(self.invalid(name, &format!("{{value_negative,{n}}}"))),
         }
+    }
+
+    fn dedup(&self) -> Result<Option<Window>, Refusal> {
+        let time_ms = self.number("x-deduplication-window", 1, TIME_SPAN_MAX_MS)?;
+        // The words of RabbitMQ's plugin and of LavinMQ.
+        let asked = self.flag("x-message-deduplication")?;
+        if asked == Some(false) || (asked.is_none() && time_ms.is_none()) {
+            return Ok(None);
+        }
+        let time_ms = time_ms.or(self.number("x-cache-ttl", 1, TIME_SPAN_MAX_MS)?);
+        let count = self.number("x-cache-size", 1, dedup::COUNT_MAX)?;
+        Ok(Some(Window {
+            time_ms: time_ms.unwrap_or(dedup::WINDOW_DEFAULT_MS),
+            count: count.unwrap_or(dedup::COUNT_DEFAULT),
+            header: self.text("x-deduplication-header")?.map(Name::from),
+        }))
     }
 
     fn retry(&self) -> Result<Option<Retry>, Refusal> {

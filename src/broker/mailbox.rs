@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::command::{ChannelId, ConnectionId, MailboxId, Outcome, Seq, Ticket};
 use super::consumer::Consumers;
 use super::dead_letter::{Burial, Reason};
+use super::dedup::Publications;
 use super::definition::MailboxDefinition;
 use super::delay::Delayed;
 use super::event::{Append, Effect, Rest, Write};
@@ -56,6 +57,7 @@ pub(super) struct Mailbox {
     pub(super) expiries: BTreeSet<(Time, Seq, u8)>,
     pub(super) recalls: Recalls,
     pub(super) unburied: Unburied,
+    pub(super) publications: Publications,
     pub(super) ready: u64,
     pub(super) ready_bytes: u64,
     pub(super) counts: Counts,
@@ -95,6 +97,8 @@ pub struct Counts {
     pub recovered: u64,
     /// Not taken by the overflow rule; not published.
     pub refused: u64,
+    /// Not taken because they were here before; not published.
+    pub duplicates: u64,
     pub delivered: u64,
     pub redelivered: u64,
     /// Among those delivered: settled when they were handed over.
@@ -146,6 +150,7 @@ impl Mailbox {
             expiries: BTreeSet::new(),
             recalls: Recalls::default(),
             unburied: Unburied::default(),
+            publications: Publications::default(),
             ready: 0,
             ready_bytes: 0,
             counts: Counts::default(),
@@ -214,6 +219,7 @@ impl Mailbox {
         };
         let stored =
             self.durable() && (message.persistent() || self.limits.kind != MailboxKind::Classic);
+        self.remember_publication(&message, seq, stored, turn);
         let entry = Entry { seq, message, rest, epoch: turn.epoch, stored, acquired: 0 };
         if stored {
             turn.write(Write::Append(entry.append(self.id, false)));

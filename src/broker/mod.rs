@@ -17,6 +17,7 @@ mod connection;
 mod consume;
 mod consumer;
 mod dead_letter;
+mod dedup;
 mod definition;
 mod delay;
 mod dispatch;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::command::{ConnectionId, MailboxId, Publish};
+use super::command::{ConnectionId, MailboxId, Publish, Seq};
 use super::dead_letter::{Burial, circles, with_blind_keys};
 use super::event::{Cause, Effect, Event};
 use super::flow::Passage;
@@ -39,7 +39,7 @@ impl Broker {
     ) -> bool {
         let (channel, confirm, mandatory) = (publish.channel, publish.confirm, publish.mandatory);
         match self.accept(from, publish, now, out) {
-            Ok(Fate::Routed { taken }) => {
+            Ok(Fate::Routed { taken, .. }) => {
                 if let Some(tag) = confirm {
                     let event = Event::Confirmed { channel, tag, taken };
                     out.push(Effect::NotifyDurable(from, event));
@@ -108,9 +108,9 @@ impl Broker {
                     targets.as_ref().is_none_or(|(placed, rest)| *placed || !rest.is_empty());
                 self.count_inflow(from, channel, |it| it.count(routed, confirm.is_some()));
                 match targets {
-                    None => return Ok(Fate::Routed { taken: true }),
+                    None => return Ok(Fate::Routed { taken: true, first: None }),
                     Some((true, rest)) if rest.is_empty() => {
-                        return Ok(Fate::Routed { taken: true });
+                        return Ok(Fate::Routed { taken: true, first: None });
                     }
                     Some((_, targets)) => targets,
                 }
@@ -119,7 +119,8 @@ impl Broker {
         if targets.is_empty() {
             return Ok(Fate::Unroutable(message));
         }
-        Ok(Fate::Routed { taken: self.place(&targets, message, now, out) })
+        let Placed { taken, first } = self.place(&targets, message, Origin::Publisher, now, out);
+        Ok(Fate::Routed { taken, first })
     }
 
     fn give_id(&mut self, message: &mut Arc<Message>, now: Time) {
@@ -233,7 +234,7 @@ impl Broker {
         inflow.unroutable += u64::from(copies == 0);
         self.totals.unroutable += u64::from(copies == 0);
         self.delay(&vhost, &routed.delayed, &message, &[], now, out);
-        self.place(&targets, message, now, out);
+        self.place(&targets, message, Origin::Publisher, now, out);
         Ok(super::Reply::Routed(copies > 0))
     }
 
@@ -345,14 +346,16 @@ impl Broker {
         (targets, routed)
     }
 
-    /// The message comes to rest in each target. False where one of them refused it.
+    /// The message comes to rest in each target, or was there before.
     pub(super) fn place(
         &mut self,
         targets: &[MailboxId],
         mut message: Arc<Message>,
+        origin: Origin,
         now: Time,
         out: &mut Vec<Effect>,
-    ) -> bool {
+    ) -> Placed {
+        let mut first = None;
         let mailboxes = &mut self.mailboxes;
         let mut full = Vec::new();
         let mut hands_on = true;
@@ -369,6 +372,13 @@ impl Broker {
         for id in targets {
             let mut turn = carry!(self, now, out);
             let Some(mailbox) = self.mailboxes.get_mut(id) else { continue };
+            if origin == Origin::Publisher
+                && let Some(seq) = mailbox.first_of(&message, &mut turn)
+            {
+                full.retain(|it| it != id);
+                first = Some(seq);
+                continue;
+            }
             if full.contains(id) {
                 let dead_letter = mailbox.limits.overflow == Overflow::RejectPublishDeadLetter;
                 mailbox.refuse(&message, dead_letter, &mut turn);
@@ -379,7 +389,7 @@ impl Broker {
                 self.dirty.push(*id);
             }
         }
-        full.is_empty()
+        Placed { taken: full.is_empty(), first }
     }
 
     /// Whether somebody waits for replies at this address. `None` for a name that is no address.
@@ -415,7 +425,7 @@ impl Broker {
             channel,
             consumer,
             mailbox: MailboxId(0),
-            seq: super::Seq(0),
+            seq: Seq(0),
             message: message.clone(),
             redelivered: false,
             attempts: None,
@@ -496,7 +506,9 @@ impl Broker {
         if !more.is_empty() {
             self.place_keyed(&vhost, &mut targets, &message, more, now, out);
         }
-        self.place(&targets, message, now, out);
+        // One that died is not published again, and keeps its id.
+        let origin = if dead { Origin::Mailbox } else { Origin::Publisher };
+        self.place(&targets, message, origin, now, out);
     }
 }
 
@@ -515,7 +527,23 @@ pub(super) fn check_expiration(message: &Message) -> Result<(), Refusal> {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Publisher,
+    /// It died in a mailbox.
+    Mailbox,
+}
+
+/// What became of a message in its mailboxes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    /// None of them refused it.
+    pub(super) taken: bool,
+    /// Where it is already, in the last of them that had it.
+    pub(super) first: Option<Seq>,
+}
+
 pub(super) enum Fate {
-    Routed { taken: bool },
+    Routed { taken: bool, first: Option<Seq> },
     Unroutable(Arc<Message>),
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::command::{ConnectionId, DeclareExchange, DeclareMailbox, MailboxId};
+use super::command::{ConnectionId, DeclareExchange, DeclareMailbox, MailboxId, Seq};
 use super::definition::{Definition, ExchangeDefinition, MailboxDefinition};
 use super::event::{Effect, Event, Reply, Write};
 use super::limits::{Limits, difference};
@@ -310,6 +310,10 @@ impl Broker {
                 let key = mailbox.cursor_key(name.clone());
                 out.push(Effect::Write(Write::Undefine(key)));
             }
+        }
+        for id in mailbox.publications.stored() {
+            let key = mailbox.publication(id.clone(), Seq(0), Time::ZERO).key();
+            out.push(Effect::Write(Write::Undefine(key)));
         }
         let looking = mailbox.looks.drain();
         for asker in std::mem::take(&mut mailbox.askers).into_iter().chain(looking) {

@@ -97,6 +97,9 @@ struct Declare {
     /// Hundredths by which such a time is shorter or longer, by chance
     #[arg(long, value_name = "PERCENT", requires = "retry")]
     retry_jitter: Option<i64>,
+    /// Keep one of the messages that are published with the same id within this time
+    #[arg(long, value_name = "TIME", value_parser = value::duration)]
+    deduplication_window: Option<Duration>,
     /// One consumer at a time gets messages
     #[arg(long)]
     single_active: bool,
@@ -118,6 +121,7 @@ impl Declare {
             ("x-delivery-limit", self.delivery_limit),
             ("x-max-history", self.history),
             ("x-retry-jitter", self.retry_jitter),
+            ("x-deduplication-window", ms(self.deduplication_window)),
         ] {
             if let Some(number) = number {
                 arguments.set(name, Value::I64(number));

@@ -74,6 +74,8 @@ pub struct Pushed {
     /// Messages the broker has; they are durable if they were meant to be.
     pub taken: u32,
     pub refused: Vec<RefusedMessage>,
+    /// Those among the taken that the mailbox had before: their places in the push, and the positions of the first ones.
+    pub duplicates: Vec<(u32, u64)>,
 }
 
 /// A message of a push that was not taken.

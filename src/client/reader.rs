@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use pillarbox_native::{
-    Code, Deliveries, FLAG_MORE, Frame, Kind, Refused, decode_pushed, next_frame,
+    self as wire, Code, Deliveries, FLAG_MORE, Frame, Kind, Refused, decode_pushed, next_frame,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -92,13 +92,14 @@ fn dispatch(
             Ok(Answer::Pulled(std::mem::take(&mut waiting.begun)))
         }
         Kind::Pushed => {
-            let (taken, refused) = decode_pushed(frame.payload)?;
+            let wire::Pushed { taken, refused, duplicates } = decode_pushed(frame.payload)?;
+            let duplicates = duplicates.iter().map(|it| (it.index, it.position)).collect();
             let refused = refused.iter().map(|it| RefusedMessage {
                 index: it.index,
                 code: it.refused.code,
                 text: it.refused.text.to_owned(),
             });
-            Ok(Answer::Pushed(Pushed { taken, refused: refused.collect() }))
+            Ok(Answer::Pushed(Pushed { taken, refused: refused.collect(), duplicates }))
         }
         Kind::Done => {
             let payload = read.slice_ref(frame.payload);

@@ -138,7 +138,10 @@ impl Export {
             }
             Definition::Parameter(it) => ("parameters", show::parameter(it)),
             // What a reader of a stream remembers is no part of the file.
-            Definition::Cursor(_) | Definition::Route(_) | Definition::Taken(_) => return,
+            Definition::Cursor(_)
+            | Definition::Publication(_)
+            | Definition::Route(_)
+            | Definition::Taken(_) => return,
         };
         if single && let Value::Object(row) = &mut row {
             row.remove("vhost");

@@ -135,6 +135,7 @@ pub(super) fn key_bytes(key: &DefinitionKey) -> Vec<u8> {
         DefinitionKind::Cursor => b"cursor",
         DefinitionKind::Route => b"route",
         DefinitionKind::Taken => b"taken",
+        DefinitionKind::Publication => b"publication",
     };
     let mut bytes = kind.to_vec();
     bytes.push(0);

@@ -360,7 +360,8 @@ impl Frame {
                 format!("{:?} {id} {}", self.kind, self.code())
             }
             Kind::Pushed => {
-                let (taken, refused) = decode_pushed(&self.payload).unwrap();
+                let pushed = decode_pushed(&self.payload).unwrap();
+                let (taken, refused) = (pushed.taken, pushed.refused);
                 let refused: Vec<_> =
                     refused.iter().map(|it| format!(" {}:{}", it.index, it.refused.code)).collect();
                 format!("Pushed {id} {taken}{}", refused.concat())

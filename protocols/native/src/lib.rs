@@ -20,7 +20,9 @@ mod writer;
 pub use code::Code;
 pub use delivery::{Deliveries, DeliveryBatch, DeliveryMarks, DeliveryRef, NewDelivery};
 pub use frame::{FLAG_MORE, FRAME_HEAD_SIZE, Frame, FrameError, Kind, next_frame};
-pub use notice::{Hello, Refused, RefusedMessage, decode_pushed, encode_pushed};
+pub use notice::{
+    DuplicateMessage, Hello, Pushed, Refused, RefusedMessage, decode_pushed, encode_pushed,
+};
 pub use peer::{
     ChangeRef, Forward, ForwardBatch, ForwardedRef, HostRef, PROBE, PROOF_SIZE, PeerHello,
     RouteRef, Routes, RoutesBatch, Taken, Welcome, decode_hosts, decode_learned, decode_proof,

@@ -78,11 +78,29 @@ pub struct RefusedMessage<'a> {
     pub refused: Refused<'a>,
 }
 
-/// Writes the answer to a push: how many messages were taken, and what became of the others.
+/// A message of a push that was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DuplicateMessage {
+    /// Its place in the push, from 0.
+    pub index: u32,
+    /// Where the first one with its id came to rest.
+    pub position: u64,
+}
+
+/// What became of a push: messages that were taken, the others, and those among the taken that were there before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed<'a> {
+    pub taken: u32,
+    pub refused: Vec<RefusedMessage<'a>>,
+    pub duplicates: Vec<DuplicateMessage>,
+}
+
+/// Writes the answer to a push.
 pub fn encode_pushed<'a>(
     id: u32,
     taken: u32,
     refused: impl ExactSizeIterator<Item = RefusedMessage<'a>>,
+    duplicates: impl ExactSizeIterator<Item = DuplicateMessage>,
     out: &mut BytesMut,
 ) {
     write_frame(Kind::Pushed, 0, id, out, |out| {
@@ -92,11 +110,18 @@ pub fn encode_pushed<'a>(
             out.put_u32_le(message.index);
             message.refused.put(out);
         }
+        // Where there are none, nothing is said of them.
+        if duplicates.len() > 0 {
+            out.put_u32_le(duplicates.len() as u32);
+        }
+        for duplicate in duplicates {
+            out.put_u32_le(duplicate.index);
+            out.put_u64_le(duplicate.position);
+        }
     });
 }
 
-/// How many messages of a push were taken, and what became of the others.
-pub fn decode_pushed(payload: &[u8]) -> Result<(u32, Vec<RefusedMessage<'_>>), Malformed> {
+pub fn decode_pushed(payload: &[u8]) -> Result<Pushed<'_>, Malformed> {
     let mut reader = Reader::new(payload);
     let (taken, count) = (reader.u32()?, reader.u32()?);
     // Nothing is reserved for a count that the bytes do not bear out.
@@ -105,6 +130,12 @@ pub fn decode_pushed(payload: &[u8]) -> Result<(u32, Vec<RefusedMessage<'_>>), M
         let index = reader.u32()?;
         refused.push(RefusedMessage { index, refused: Refused::read(&mut reader)? });
     }
+    let mut duplicates = Vec::new();
+    if !reader.is_empty() {
+        for _ in 0..reader.u32()? {
+            duplicates.push(DuplicateMessage { index: reader.u32()?, position: reader.u64()? });
+        }
+    }
     reader.end()?;
-    Ok((taken, refused))
+    Ok(Pushed { taken, refused, duplicates })
 }

@@ -31,6 +31,10 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Nothing may be left over.
     pub(crate) const fn end(&self) -> Result<(), Malformed> {
         match self.rest.len() {

@@ -79,7 +79,10 @@ impl Broker {
                 some(all, skip, count, Definition::Policy)
             }
             // What readers of streams remember is theirs, not declared.
-            DefinitionKind::Cursor | DefinitionKind::Route | DefinitionKind::Taken => Vec::new(),
+            DefinitionKind::Cursor
+            | DefinitionKind::Publication
+            | DefinitionKind::Route
+            | DefinitionKind::Taken => Vec::new(),
             DefinitionKind::Parameter => {
                 let all = self.parameters.values();
                 let all = all.filter(|it| it.vhost.as_ref().is_none_or(here)).cloned();

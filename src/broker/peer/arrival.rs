@@ -14,7 +14,7 @@ use crate::broker::definition::{Definition, TakenDefinition};
 use crate::broker::event::{Effect, Event, Write};
 use crate::broker::message::Message;
 use crate::broker::name::{Name, Time};
-use crate::broker::publish::Targets;
+use crate::broker::publish::{Origin, Targets};
 
 impl Broker {
     pub(super) fn arrive(
@@ -75,7 +75,12 @@ impl Broker {
             self.totals.unroutable += 1;
         }
         self.delay(vhost, &routed.delayed, &message, more, now, out);
-        self.place(&targets, message, now, out);
+        // A dead letter keeps its id, wherever it died.
+        let mailboxes = &self.mailboxes;
+        let compares = |id| mailboxes.get(id).is_some_and(|it| it.limits.dedup.is_some());
+        let died = targets.iter().any(compares) && message.properties().header("x-death").is_some();
+        let origin = if died { Origin::Mailbox } else { Origin::Publisher };
+        self.place(&targets, message, origin, now, out);
     }
 
     /// To where its mailbox lives now, if that is known and the message was not at too many hosts.

@@ -392,10 +392,11 @@ impl Mailbox {
     /// A message comes to the log's end. It is shown once it is durable.
     pub(super) fn append_to_log(&mut self, message: Arc<Message>, turn: &mut Turn<'_>) {
         let bounds = Bounds::of(&self.limits);
-        let Some(stream) = &mut self.stream else { return };
         let seq = self.next;
         self.next.0 += 1;
         self.counts.published += 1;
+        self.remember_publication(&message, seq, true, turn);
+        let Some(stream) = &mut self.stream else { return };
         let rest = Rest { since: turn.now, ..Rest::default() };
         let entry = Entry { seq, message, rest, epoch: turn.epoch, stored: true, acquired: 0 };
         turn.out.push(Effect::Write(Write::Append(entry.append(self.id, false))));

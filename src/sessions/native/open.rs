@@ -142,8 +142,8 @@ impl Open {
             Event::DeliveredBatch(batch) => {
                 batch.into_iter().for_each(|delivery| self.deliver(delivery, out));
             }
-            Event::BatchConfirmed { taken, missed, .. } => {
-                self.pushes.confirmed(taken, &missed, out);
+            Event::BatchConfirmed { taken, missed, duplicates, .. } => {
+                self.pushes.confirmed(taken, &missed, &duplicates, out);
             }
             Event::Reply { ticket, result, .. } => self.replied(ticket, result, now, out),
             Event::Refused { channel: SILENT, refusal, .. } => self.tell_silent(&refusal, out),

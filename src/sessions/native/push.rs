@@ -3,17 +3,21 @@
 //! The messages are slices of what was read. The broker confirms batches in order, so an answer needs no table.
 
 use std::collections::VecDeque;
+use std::iter::empty;
 
 use bytes::Bytes;
 use pillarbox_native::{
-    Code, Frame, PropertiesRef, Push, PushedRef, Refused, RefusedMessage, encode_pushed,
+    Code, DuplicateMessage, Frame, PropertiesRef, Push, PushedRef, Refused, RefusedMessage,
+    encode_pushed,
 };
 
 use super::open::Open;
 use super::refusal::code;
 use super::{Fault, MAIN, SILENT, offset};
 use crate::broker::access::check_sender;
-use crate::broker::{Command, Message, Missed, NEUTRAL, Name, Parts, PublishBatch, Span, Time};
+use crate::broker::{
+    Command, Message, Missed, NEUTRAL, Name, Parts, PublishBatch, Seq, Span, Time,
+};
 use crate::sessions::Outbox;
 
 /// Messages up to this size are copied by the broker when they come to rest.
@@ -38,14 +42,23 @@ impl Pushes {
         Self { user, impersonator, exchange: "".into(), waiting: VecDeque::new() }
     }
 
-    pub(super) fn confirmed(&mut self, taken: u32, missed: &[(u32, Missed)], out: &mut Outbox) {
+    pub(super) fn confirmed(
+        &mut self,
+        taken: u32,
+        missed: &[(u32, Missed)],
+        duplicates: &[(u32, Seq)],
+        out: &mut Outbox,
+    ) {
         let Some(id) = self.waiting.pop_front() else { return };
         let texts: Vec<(Code, String)> = missed.iter().map(|(_, missed)| why(missed)).collect();
         let refused = missed.iter().zip(&texts).map(|((index, _), (code, text))| RefusedMessage {
             index: *index,
             refused: Refused { code: *code, text },
         });
-        encode_pushed(id, taken, refused, &mut out.wire);
+        let duplicates = duplicates
+            .iter()
+            .map(|(index, seq)| DuplicateMessage { index: *index, position: seq.0 });
+        encode_pushed(id, taken, refused, duplicates, &mut out.wire);
     }
 }
 
@@ -86,7 +99,7 @@ impl Open {
         };
         if messages.is_empty() {
             if confirmed {
-                encode_pushed(frame.id, 0, std::iter::empty(), &mut out.wire);
+                encode_pushed(frame.id, 0, empty(), empty(), &mut out.wire);
             }
             return Ok(());
         }

@@ -128,9 +128,29 @@ fn replies() {
     let bytes = written(|out| refused.encode(Kind::Refused, 4, out));
     assert_eq!(bytes, wire("0c000000 82 00 04000000 9401 0200 'no'"));
     let bytes = written(|out| {
-        encode_pushed(4, 1, [RefusedMessage { index: 1, refused }].into_iter(), out);
+        encode_pushed(
+            4,
+            1,
+            [RefusedMessage { index: 1, refused }].into_iter(),
+            std::iter::empty(),
+            out,
+        );
     });
     assert_eq!(bytes, wire("18000000 83 00 04000000 01000000 01000000 01000000 9401 0200 'no'"));
+    let duplicate = DuplicateMessage { index: 2, position: 9 };
+    let duplicates = [duplicate].into_iter();
+    let bytes = written(|out| encode_pushed(4, 3, std::iter::empty(), duplicates, out));
+    let expected = "1e000000 83 00 04000000 03000000 00000000 01000000 02000000 0900000000000000";
+    assert_eq!(bytes, wire(expected));
+    let pushed = decode_pushed(&bytes[10..]).unwrap();
+    assert_eq!((pushed.taken, pushed.refused.len()), (3, 0));
+    assert_eq!(pushed.duplicates, [duplicate]);
+    // A message cut short is no message.
+    assert!(
+        (10..bytes.len())
+            .filter(|end| *end != 18)
+            .all(|end| decode_pushed(&bytes[10..end]).is_err())
+    );
     let hello = Hello {
         product: "Pillarbox",
         version: "1",
