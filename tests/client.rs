@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use pillarbox::broker::{Table, Value};
 use pillarbox::client::{
-    Client, Connect, Defined, Error, List, Mailbox, NewMessage, Outcome, Proof, Subscribe,
+    Client, Connect, Defined, Error, List, Mailbox, NewMessage, Outcome, Proof, Redrive, Redriven,
+    Subscribe,
 };
 use pillarbox::config::{Address, Config};
 use pillarbox::server::{Protocol, Server};
@@ -335,4 +336,59 @@ async fn push_is_told_which_messages_were_there_before() {
     let again = client.push_batch("payments", &[named("3"), named("2")]).await.unwrap();
     assert_eq!((again.taken, again.refused.len(), &again.duplicates[..]), (2, 0, &[(1, 2)][..]));
     assert_eq!(client.find("payments").await.unwrap().ready, 3);
+}
+
+#[tokio::test]
+async fn dead_letters_go_back_to_where_they_died() {
+    let (_server, client) = broker().await;
+    client.declare(&Mailbox::durable("failed")).await.unwrap();
+    for name in ["jobs", "mails"] {
+        let mailbox = Mailbox::durable(name)
+            .argument("x-dead-letter-exchange", Value::text(""))
+            .argument("x-dead-letter-routing-key", Value::text("failed"));
+        client.declare(&mailbox).await.unwrap();
+        for n in ["1", "2", "3"] {
+            client.push(name, NewMessage::from(name).header("n", n)).await.unwrap();
+        }
+        let pulled = client.pull(name, 10, Duration::ZERO).await.unwrap().deliveries;
+        client.settle(&pulled, Outcome::Rejected).await.unwrap();
+    }
+    client.push("failed", "never died").await.unwrap();
+    let ready = async |name: &str| client.find(name).await.unwrap().ready;
+    assert_eq!(ready("failed").await, 7);
+    let some = Redrive { selector: Some("n <> '1'".into()), count: Some(3), ..Redrive::default() };
+    let moved = |moved, stayed| Redriven { moved, stayed };
+    assert_eq!(client.redrive("failed", &some).await.unwrap(), moved(3, 0));
+    assert_eq!((ready("jobs").await, ready("mails").await, ready("failed").await), (2, 1, 4));
+    let back = client.pull("jobs", 1, Duration::ZERO).await.unwrap().deliveries;
+    assert_eq!((back[0].body(), back[0].text_headers().len()), (&b"jobs"[..], 1));
+    // Where its queue is gone, a letter stays, and so does one that never died.
+    client.delete("mails", false, false).await.unwrap();
+    let start = std::time::Instant::now();
+    let all = Redrive { rate: Some(2), ..Redrive::default() };
+    assert_eq!(client.redrive("failed", &all).await.unwrap(), moved(1, 3));
+    // Four in at most two a second, and a second of silence.
+    assert!(start.elapsed() >= Duration::from_millis(2_400), "{:?}", start.elapsed());
+    assert_eq!(ready("failed").await, 3);
+    let to = Redrive { to: Some("jobs".into()), ..Redrive::default() };
+    assert_eq!(client.redrive("failed", &to).await.unwrap(), moved(3, 0));
+    assert_eq!(client.redrive("failed", &to).await.unwrap(), moved(0, 0));
+}
+
+#[tokio::test]
+async fn dead_letter_that_its_mailbox_knows_already_is_not_lost() {
+    let (_server, client) = broker().await;
+    client.declare(&Mailbox::durable("failed")).await.unwrap();
+    let jobs = Mailbox::durable("jobs")
+        .argument("x-dead-letter-exchange", Value::text(""))
+        .argument("x-dead-letter-routing-key", Value::text("failed"))
+        .argument("x-deduplication-window", Value::I64(600_000));
+    client.declare(&jobs).await.unwrap();
+    let named = NewMessage::from("x").with(|it| it.message_id = Some("1".to_owned().into()));
+    client.push("jobs", named).await.unwrap();
+    let pulled = client.pull("jobs", 1, Duration::ZERO).await.unwrap().deliveries;
+    client.settle(&pulled, Outcome::Rejected).await.unwrap();
+    let done = client.redrive("failed", &Redrive::default()).await.unwrap();
+    assert_eq!(done, Redriven { moved: 0, stayed: 1 });
+    assert_eq!(client.find("failed").await.unwrap().ready, 1);
 }

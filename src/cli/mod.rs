@@ -17,6 +17,7 @@ mod policy;
 mod progress;
 mod pull;
 mod push;
+mod redrive;
 mod serve;
 mod show;
 mod top;
@@ -80,6 +81,7 @@ enum Verb {
     Request(Box<To<topic::Request>>),
     Pipe(Box<To<pipe::PipeVerb>>),
     Kv(Box<To<kv::KvVerb>>),
+    Redrive(Box<To<redrive::RedriveVerb>>),
     Cursor(Box<To<cursor::CursorVerb>>),
     Exchange(Box<To<topology::ExchangeVerb>>),
     /// Let messages of an exchange come to a mailbox
@@ -121,6 +123,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Request(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Pipe(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Kv(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Redrive(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Cursor(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Exchange(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Bind(it) => it.broker.run(it.verb.run(true, &it.broker)),

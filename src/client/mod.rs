@@ -27,6 +27,7 @@ mod list;
 mod message;
 mod pipe;
 mod reader;
+mod redrive;
 mod request;
 mod session;
 mod settle;
@@ -48,6 +49,7 @@ pub use self::error::Error;
 pub use self::list::{Defined, List, Row};
 pub use self::message::{Delivery, NewMessage};
 pub use self::pipe::{Pipe, PipeListener, PipeReader, PipeWriter};
+pub use self::redrive::{Redrive, Redriven};
 pub use self::session::{
     Again, Handling, Linger, Message, Messages, Opener, Producer, Session, Taken,
 };
