@@ -7,8 +7,9 @@ use libfuzzer_sys::fuzz_target;
 use bytes::BytesMut;
 use pillarbox_fuzz::cuts::Cuts;
 use pillarbox_native::{
-    Deliveries, Frame, FrameError, Hello, Kind, NewMessage, PropertiesRef, Push, PushBatch,
-    Refused, Request, Settle, decode_pushed, is_table, next_frame, read_answer, read_preface,
+    Deliveries, Forward, Frame, FrameError, Hello, Kind, NewMessage, PeerHello, PropertiesRef,
+    Push, PushBatch, Refused, Request, Routes, Settle, Taken, Welcome, decode_hosts, decode_pushed,
+    is_table, next_frame, read_answer, read_preface,
 };
 
 const SIZE_MAX: u32 = 4096;
@@ -62,6 +63,20 @@ fn look_at(frame: &Frame<'_>) {
     let _ = Refused::decode(frame.payload);
     let _ = Hello::decode(frame.payload);
     let _ = decode_pushed(frame.payload);
+    words_of_hosts(frame);
+}
+
+fn words_of_hosts(frame: &Frame<'_>) {
+    let _ = PeerHello::decode(frame.payload);
+    let _ = Welcome::decode(frame.payload);
+    let _ = Taken::decode(frame.payload);
+    let _ = Routes::decode(frame.flags, frame.payload);
+    let _ = decode_hosts(frame.payload);
+    if let Ok(forward) = Forward::decode(frame.payload) {
+        for message in forward.messages().flatten() {
+            let _ = PropertiesRef::parse(message.properties);
+        }
+    }
 }
 
 fn push_and_back(push: &Push<'_>, frame: &Frame<'_>) {
