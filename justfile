@@ -33,6 +33,10 @@ kill ROUNDS="30":
 hosts ROUNDS="12":
     HOST_ROUNDS={{ROUNDS}} cargo test --profile ci --test hosts -- --nocapture
 
+# Hosts, links, disks and power by chance, as values: so many seeds. `SIMULATE_SEED=7 cargo test --lib simulation` repeats one.
+simulate SEEDS="1000":
+    SIMULATE_SEEDS={{SEEDS}} cargo test --lib simulation -- --nocapture
+
 # Bugs on purpose: the kill harness must catch each.
 planted:
     cargo test --profile ci --features planted --test planted -- --nocapture

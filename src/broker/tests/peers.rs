@@ -1,5 +1,7 @@
 //! Two and three brokers with links between them, which lose what was on its way when they break.
 
+mod simulation;
+
 use super::house::House;
 use super::request::{Post, binding, delete, int, mailbox, purge, text};
 use crate::broker::*;

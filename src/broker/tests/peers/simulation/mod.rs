@@ -1,0 +1,261 @@
+//! Hosts, links, disks and power by chance, from a seed: what was confirmed arrives, once and in order.
+//!
+//! A link carries its messages in pieces and loses what is on its way when it breaks; a disk may be slow, and a crash
+//! takes what it does not have yet. Each invariant is a file. `SIMULATE_SEED=7` repeats one run, `SIMULATE_SEEDS` asks for more.
+
+mod agreement;
+mod loss;
+mod order;
+mod repeats;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::*;
+
+const MAILBOXES: [&str; 4] = ["at-0", "at-1", "at-2", "at-3"];
+const EXCHANGE: &str = "news";
+const STEPS: u64 = 150;
+/// Turns in which everything there is comes to rest.
+const TURNS_MAX: usize = 200;
+
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+
+    fn pick(&mut self, count: usize) -> usize {
+        self.roll(count as u64) as usize
+    }
+}
+
+struct Published {
+    origin: usize,
+    number: u64,
+    to: Vec<usize>,
+    confirmed: bool,
+}
+
+struct Receipt {
+    body: String,
+    mailbox: usize,
+    redelivered: bool,
+}
+
+/// All that happened and that clients know of.
+#[derive(Default)]
+struct Ledger {
+    published: BTreeMap<String, Published>,
+    receipts: Vec<Receipt>,
+}
+
+struct World {
+    it: Hosts,
+    dice: Dice,
+    ledger: Ledger,
+    /// Delivered and not yet settled, by host.
+    held: Vec<VecDeque<Delivery>>,
+    count: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let names = &["a", "b", "c", "d"][..2 + dice.pick(3)];
+        let mut it = Hosts::new(names);
+        for (at, mailbox) in MAILBOXES.iter().enumerate().take(names.len()) {
+            let client = it.hosts[at].client;
+            it.hosts[at].house.exchange(client, EXCHANGE, "fanout");
+            it.hosts[at].declare(mailbox);
+            it.hosts[at].house.bind(client, EXCHANGE, mailbox, "");
+        }
+        it.settle();
+        let held = names.iter().map(|_| VecDeque::new()).collect();
+        let mut world = Self { it, dice, ledger: Ledger::default(), held, count: 0 };
+        (0..names.len()).for_each(|at| world.consume(at));
+        world
+    }
+
+    fn consume(&mut self, at: usize) {
+        let client = self.it.hosts[at].client;
+        self.it.hosts[at].house.consume(client, MAILBOXES[at], 1);
+    }
+
+    fn run(&mut self) {
+        for _ in 0..STEPS {
+            let at = self.dice.pick(self.it.hosts.len());
+            match self.dice.roll(100) {
+                0..40 => self.publish(at),
+                40..70 => self.carry(),
+                70..80 => self.settle(at),
+                80..85 => self.cut(),
+                85..92 => self.mend(),
+                92..95 => self.it.hosts[at].house.fast_disk = false,
+                95..98 => self.catch_up(at),
+                _ => self.crash(at),
+            }
+            self.listen();
+        }
+        self.heal();
+    }
+
+    fn publish(&mut self, at: usize) {
+        self.count += 1;
+        let (hosts, body) = (self.it.hosts.len(), format!("{}", self.count));
+        let chosen = self.dice.pick(hosts + 1);
+        let (post, to) = match MAILBOXES[..hosts].get(chosen) {
+            Some(mailbox) => (Post::to(mailbox, &body), vec![chosen]),
+            None => (Post::by(EXCHANGE, "", &body), (0..hosts).collect()),
+        };
+        let published = Published { origin: at, number: self.count, to, confirmed: false };
+        self.ledger.published.insert(body, published);
+        let client = self.it.hosts[at].client;
+        self.it.hosts[at].house.publish(client, post.confirm(self.count));
+    }
+
+    /// One direction of one link moves a piece of what is on its way.
+    fn carry(&mut self) {
+        if self.it.links.is_empty() {
+            return;
+        }
+        let at = self.dice.pick(self.it.links.len());
+        if self.dice.roll(2) == 0 {
+            self.it.carry(at);
+        } else {
+            self.it.answer(at);
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.it.links.is_empty() {
+            return;
+        }
+        let at = self.dice.pick(self.it.links.len());
+        let Link { from, to, .. } = self.it.links[at];
+        self.it.cut(from, to);
+    }
+
+    /// A link that is missing stands again.
+    fn mend(&mut self) {
+        let hosts = self.it.hosts.len();
+        let (from, to) = (self.dice.pick(hosts), self.dice.pick(hosts));
+        let stands = self.it.links.iter().any(|it| (it.from, it.to) == (from, to));
+        if from != to && !stands {
+            // A greeting is answered once what it found is durable.
+            self.catch_up(to);
+            self.it.link(from, to);
+        }
+    }
+
+    fn catch_up(&mut self, at: usize) {
+        self.it.hosts[at].house.fast_disk = true;
+        self.it.hosts[at].house.sync();
+    }
+
+    fn crash(&mut self, at: usize) {
+        // What was said before is known.
+        self.listen();
+        self.it.cut_all(at);
+        self.it.hosts[at].house.fast_disk = true;
+        self.it.hosts[at].crash();
+        self.held[at].clear();
+        self.consume(at);
+    }
+
+    /// Clients take what they are told.
+    fn listen(&mut self) {
+        for at in 0..self.it.hosts.len() {
+            let client = self.it.hosts[at].client;
+            for event in self.it.take(at, client) {
+                match event {
+                    Event::Delivered(delivery) => self.receive(at, delivery),
+                    Event::Confirmed { tag, taken: true, .. } => self.confirmed(tag),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn confirmed(&mut self, tag: u64) {
+        let published = self.ledger.published.get_mut(&tag.to_string());
+        published.expect("only what was published is confirmed").confirmed = true;
+    }
+
+    fn receive(&mut self, at: usize, delivery: Delivery) {
+        let body = String::from_utf8_lossy(delivery.message.body()).into_owned();
+        let redelivered = delivery.redelivered;
+        self.ledger.receipts.push(Receipt { body, mailbox: at, redelivered });
+        self.held[at].push_back(delivery);
+    }
+
+    fn settle(&mut self, at: usize) {
+        let outcome = if self.dice.roll(5) == 0 { Outcome::Released } else { Outcome::Accepted };
+        let Some(delivery) = self.held[at].pop_front() else { return };
+        let run = Run { mailbox: delivery.mailbox, first: delivery.seq, count: 1 };
+        let deliveries = [run].into_iter().collect();
+        let settle = Settle { channel: delivery.channel, deliveries, outcome };
+        let client = self.it.hosts[at].client;
+        self.it.hosts[at].house.apply(client, Command::Settle(settle));
+    }
+
+    /// Every disk is fast, every link stands, and everything comes to rest.
+    fn heal(&mut self) {
+        let hosts = self.it.hosts.len();
+        for from in 0..hosts {
+            self.catch_up(from);
+            for to in (0..hosts).filter(|to| *to != from) {
+                self.catch_up(to);
+                if !self.it.links.iter().any(|it| (it.from, it.to) == (from, to)) {
+                    self.it.link(from, to);
+                }
+            }
+        }
+        for _ in 0..TURNS_MAX {
+            self.it.settle();
+            self.listen();
+            if self.held.iter().all(VecDeque::is_empty) {
+                break;
+            }
+            for at in 0..hosts {
+                while !self.held[at].is_empty() {
+                    self.settle(at);
+                }
+            }
+        }
+        self.it.check();
+    }
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    if let Some(one) = number("SIMULATE_SEED") {
+        return one..one + 1;
+    }
+    0..number("SIMULATE_SEEDS").unwrap_or(100)
+}
+
+#[test]
+fn hosts_keep_their_promises_whatever_happens_between_them() {
+    let (mut received, mut again) = (0, 0);
+    for seed in seeds() {
+        let mut world = World::new(seed);
+        world.run();
+        let found = [
+            loss::find(&world.ledger),
+            repeats::find(&world.ledger),
+            order::find(&world.ledger),
+            agreement::find(&mut world),
+        ];
+        let found: Vec<String> = found.into_iter().flatten().collect();
+        assert!(found.is_empty(), "SIMULATE_SEED={seed}:\n{}", found.join("\n"));
+        received += world.ledger.receipts.len();
+        again += world.ledger.receipts.iter().filter(|it| it.redelivered).count();
+    }
+    // A world in which nothing happens keeps every promise.
+    assert!(received > 30 && again > 0, "{received} received, {again} of them again");
+}

@@ -1,0 +1,22 @@
+//! What one host publishes to one mailbox is first received in that order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Ledger;
+
+pub(super) fn find(ledger: &Ledger) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut last: BTreeMap<(usize, usize), u64> = BTreeMap::new();
+    let mut found = Vec::new();
+    for receipt in &ledger.receipts {
+        let Some(published) = ledger.published.get(&receipt.body) else { continue };
+        if seen.insert((&receipt.body, receipt.mailbox)) {
+            let last = last.entry((published.origin, receipt.mailbox)).or_default();
+            if published.number < *last {
+                found.push(format!("{} comes to {} after {last}", receipt.body, receipt.mailbox));
+            }
+            *last = published.number.max(*last);
+        }
+    }
+    found
+}

@@ -1,0 +1,20 @@
+//! Nothing comes twice without a flag, and nothing comes where it was not sent.
+
+use std::collections::BTreeSet;
+
+use super::Ledger;
+
+pub(super) fn find(ledger: &Ledger) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for receipt in &ledger.receipts {
+        let (body, mailbox) = (&receipt.body, receipt.mailbox);
+        if !ledger.published.get(body).is_some_and(|it| it.to.contains(&mailbox)) {
+            found.push(format!("{body} was not sent to {mailbox}"));
+        }
+        if !seen.insert((body, mailbox)) && !receipt.redelivered {
+            found.push(format!("{body} comes again to {mailbox}, without a flag"));
+        }
+    }
+    found
+}
