@@ -204,7 +204,7 @@ sections! {
 
     /// Other hosts; see `docs/peers.md`.
     peers: Peers {
-        /// Where other hosts are dialled, with commas between them: `b.example:8476,10.0.0.3:8476`. A host that is dialled dials back, so that of two hosts one needs to know the other.
+        /// Where other hosts are dialled, with commas between them: `b.example:8476,10.0.0.3:8476`. Naming one host that is up is enough to find all.
         hosts: PeerAddresses = PeerAddresses::default(),
         /// What people call this host: one name for each host. Without it, the machine's name.
         name: Option<HostName> = None,
