@@ -8,7 +8,7 @@ mod loss;
 mod order;
 mod repeats;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 
@@ -45,6 +45,8 @@ struct Receipt {
     body: String,
     mailbox: usize,
     redelivered: bool,
+    /// It was settled durably before, or a consumer held it at this moment.
+    doubled: bool,
 }
 
 /// All that happened and that clients know of.
@@ -52,6 +54,8 @@ struct Receipt {
 struct Ledger {
     published: BTreeMap<String, Published>,
     receipts: Vec<Receipt>,
+    /// Accepted, and durably so: body and mailbox.
+    settled: BTreeSet<(String, usize)>,
 }
 
 struct World {
@@ -189,13 +193,19 @@ impl World {
     fn receive(&mut self, at: usize, delivery: Delivery) {
         let body = String::from_utf8_lossy(delivery.message.body()).into_owned();
         let redelivered = delivery.redelivered;
-        self.ledger.receipts.push(Receipt { body, mailbox: at, redelivered });
+        let held = self.held[at].iter().any(|it| it.message.body() == delivery.message.body());
+        let doubled = held || self.ledger.settled.contains(&(body.clone(), at));
+        self.ledger.receipts.push(Receipt { body, mailbox: at, redelivered, doubled });
         self.held[at].push_back(delivery);
     }
 
     fn settle(&mut self, at: usize) {
         let outcome = if self.dice.roll(5) == 0 { Outcome::Released } else { Outcome::Accepted };
         let Some(delivery) = self.held[at].pop_front() else { return };
+        if outcome == Outcome::Accepted && self.it.hosts[at].house.fast_disk {
+            let body = String::from_utf8_lossy(delivery.message.body()).into_owned();
+            self.ledger.settled.insert((body, at));
+        }
         let run = Run { mailbox: delivery.mailbox, first: delivery.seq, count: 1 };
         let deliveries = [run].into_iter().collect();
         let settle = Settle { channel: delivery.channel, deliveries, outcome };

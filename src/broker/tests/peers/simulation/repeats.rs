@@ -1,4 +1,5 @@
-//! Nothing comes twice without a flag, and nothing comes where it was not sent.
+//! Nothing comes twice without a flag, nothing that is settled or in somebody's hands comes at all, and nothing comes
+//! where it was not sent.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +12,9 @@ pub(super) fn find(ledger: &Ledger) -> Vec<String> {
         let (body, mailbox) = (&receipt.body, receipt.mailbox);
         if !ledger.published.get(body).is_some_and(|it| it.to.contains(&mailbox)) {
             found.push(format!("{body} was not sent to {mailbox}"));
+        }
+        if receipt.doubled {
+            found.push(format!("{body} comes to {mailbox} beside itself, or after its end"));
         }
         if !seen.insert((body, mailbox)) && !receipt.redelivered {
             found.push(format!("{body} comes again to {mailbox}, without a flag"));
