@@ -48,6 +48,11 @@ bench NAME="core":
 instructions *FLAGS:
     benches/instructions {{FLAGS}}
 
+# Where the time of a message goes in the whole broker. Wants perf, strace and valgrind.
+profile *PATHS:
+    cargo build --release
+    benches/profile {{PATHS}}
+
 # The same load on Pillarbox, RabbitMQ and NATS; LOAD is the program `amqpload`.
 compare LOAD *SCENARIOS:
     interop/compare --load {{LOAD}} {{SCENARIOS}}
