@@ -9,7 +9,7 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::frame::{FLAG_MORE, Kind};
-use crate::reader::{Malformed, Reader};
+use crate::reader::{Malformed, Reader, items};
 use crate::writer::{FrameWriter, put_short};
 
 /// Seq, marks and two sizes.
@@ -165,22 +165,7 @@ impl<'a> Deliveries<'a> {
 
     /// The deliveries in order; an error is the last item.
     pub fn messages(&self) -> impl Iterator<Item = Result<DeliveryRef<'a>, Malformed>> + use<'a> {
-        let mut reader = Reader::new(self.messages);
-        let mut left = self.count;
-        let mut ended = false;
-        std::iter::from_fn(move || {
-            if ended {
-                return None;
-            }
-            if left == 0 {
-                ended = true;
-                return reader.end().err().map(Err);
-            }
-            left -= 1;
-            let delivery = read_delivery(&mut reader);
-            ended = delivery.is_err();
-            Some(delivery)
-        })
+        items(self.messages, self.count, read_delivery)
     }
 }
 

@@ -5,7 +5,7 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::frame::Kind;
-use crate::reader::{Malformed, Reader};
+use crate::reader::{Malformed, Reader, items};
 use crate::writer::{FrameWriter, put_short, put_table, write_frame};
 
 /// Size of a nonce, and of a proof.
@@ -343,22 +343,7 @@ impl<'a> Forward<'a> {
 
     /// The messages in order; an error is the last item.
     pub fn messages(&self) -> impl Iterator<Item = Result<ForwardedRef<'a>, Malformed>> + use<'a> {
-        let mut reader = Reader::new(self.messages);
-        let mut left = self.count;
-        let mut ended = false;
-        std::iter::from_fn(move || {
-            if ended {
-                return None;
-            }
-            if left == 0 {
-                ended = true;
-                return reader.end().err().map(Err);
-            }
-            left -= 1;
-            let message = read_forwarded(&mut reader);
-            ended = message.is_err();
-            Some(message)
-        })
+        items(self.messages, self.count, read_forwarded)
     }
 }
 

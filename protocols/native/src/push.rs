@@ -9,7 +9,7 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::frame::{Frame, Kind};
-use crate::reader::{Malformed, Reader};
+use crate::reader::{Malformed, Reader, items};
 use crate::writer::{FrameWriter, put_short};
 
 const OWN_KEY: u8 = 1;
@@ -54,22 +54,7 @@ impl<'a> Push<'a> {
 
     /// The messages in order; an error is the last item.
     pub fn messages(&self) -> impl Iterator<Item = Result<PushedRef<'a>, Malformed>> + use<'a> {
-        let mut reader = Reader::new(self.messages);
-        let mut left = self.count;
-        let mut ended = false;
-        std::iter::from_fn(move || {
-            if ended {
-                return None;
-            }
-            if left == 0 {
-                ended = true;
-                return reader.end().err().map(Err);
-            }
-            left -= 1;
-            let message = read_message(&mut reader);
-            ended = message.is_err();
-            Some(message)
-        })
+        items(self.messages, self.count, read_message)
     }
 }
 

@@ -22,6 +22,30 @@ pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
+/// So many items of one payload, which end it; an error is the last item.
+pub(crate) fn items<'a, T>(
+    payload: &'a [u8],
+    count: u32,
+    mut read: impl FnMut(&mut Reader<'a>) -> Result<T, Malformed>,
+) -> impl Iterator<Item = Result<T, Malformed>> {
+    let mut reader = Reader::new(payload);
+    let mut left = count;
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        if left == 0 {
+            ended = true;
+            return reader.end().err().map(Err);
+        }
+        left -= 1;
+        let item = read(&mut reader);
+        ended = item.is_err();
+        Some(item)
+    })
+}
+
 impl<'a> Reader<'a> {
     pub(crate) const fn new(input: &'a [u8]) -> Self {
         Self { rest: input }
