@@ -2,6 +2,7 @@
 
 use super::house::*;
 use super::request::*;
+use super::streams::{accept_all, bodies, names};
 use crate::broker::inspect::*;
 use crate::broker::*;
 
@@ -19,10 +20,6 @@ fn fill(house: &mut House, c: ConnectionId, range: std::ops::Range<u32>) {
     }
 }
 
-fn names(range: std::ops::Range<u32>) -> Vec<String> {
-    range.map(|n| n.to_string()).collect()
-}
-
 /// A member of a group, on a channel of its own.
 fn join(house: &mut House, c: ConnectionId, id: u32, group: &str, more: &[(&str, Value)]) {
     let mut arguments = vec![("x-group", text(group)), ("x-stream-offset", text("first"))];
@@ -38,24 +35,6 @@ fn refused_member(house: &mut House, c: ConnectionId, more: &[(&str, Value)]) ->
     wanted.arguments = table(&[("x-group", text("g"))]);
     more.iter().for_each(|(name, value)| wanted.arguments.set(name, value.clone()));
     house.refused(c, Request::Consume(wanted))
-}
-
-fn accept_all(house: &mut House, c: ConnectionId) -> Vec<Seen> {
-    let mut all = Vec::new();
-    loop {
-        let seen = house.seen(c);
-        if seen.is_empty() {
-            return all;
-        }
-        for it in &seen {
-            house.settle(c, it, Outcome::Accepted);
-        }
-        all.extend(seen);
-    }
-}
-
-fn bodies(seen: &[Seen]) -> Vec<String> {
-    seen.iter().map(|it| it.body.clone()).collect()
 }
 
 fn sorted(seen: &[Seen]) -> Vec<u32> {

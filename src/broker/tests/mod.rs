@@ -3,6 +3,7 @@
 mod batch;
 mod browse;
 mod consuming;
+mod cursors;
 mod dedup;
 mod disk;
 mod dying;

@@ -5,36 +5,42 @@ use super::request::*;
 use crate::broker::selector::Selector;
 use crate::broker::*;
 
-fn stream(house: &mut House, c: ConnectionId, name: &str, arguments: &[(&str, Value)]) {
+pub(super) fn stream(house: &mut House, c: ConnectionId, name: &str, arguments: &[(&str, Value)]) {
     let mut all = vec![("x-queue-type", text("stream"))];
     all.extend_from_slice(arguments);
     house.declare_with(c, name, &all);
 }
 
-fn fill(house: &mut House, c: ConnectionId, mailbox: &str, range: std::ops::Range<u32>) {
+pub(super) fn fill(house: &mut House, c: ConnectionId, mailbox: &str, range: std::ops::Range<u32>) {
     for n in range {
         house.publish(c, Post::to(mailbox, &n.to_string()));
     }
 }
 
-fn names(range: std::ops::Range<u32>) -> Vec<String> {
+pub(super) fn names(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }
 
 /// A reader with these arguments.
-fn read(house: &mut House, c: ConnectionId, id: u32, prefetch: u32, arguments: &[(&str, Value)]) {
+pub(super) fn read(
+    house: &mut House,
+    c: ConnectionId,
+    id: u32,
+    prefetch: u32,
+    arguments: &[(&str, Value)],
+) {
     house.consume_with(c, "s", id, |it| {
         it.prefetch = prefetch;
         it.arguments = table(arguments);
     });
 }
 
-fn from(value: Value) -> [(&'static str, Value); 1] {
+pub(super) fn from(value: Value) -> [(&'static str, Value); 1] {
     [("x-stream-offset", value)]
 }
 
 /// Takes and acknowledges until nothing comes any more.
-fn read_all(house: &mut House, c: ConnectionId) -> Vec<Seen> {
+pub(super) fn accept_all(house: &mut House, c: ConnectionId) -> Vec<Seen> {
     let mut all = Vec::new();
     loop {
         let seen = house.seen(c);
@@ -48,7 +54,7 @@ fn read_all(house: &mut House, c: ConnectionId) -> Vec<Seen> {
     }
 }
 
-fn bodies(seen: &[Seen]) -> Vec<String> {
+pub(super) fn bodies(seen: &[Seen]) -> Vec<String> {
     seen.iter().map(|it| it.body.clone()).collect()
 }
 
@@ -60,7 +66,7 @@ fn messages_stay_and_are_read_again_and_again() {
     fill(&mut house, c, "s", 0..500);
     for id in 1..4 {
         read(&mut house, c, id, 7, &from(text("first")));
-        let seen = read_all(&mut house, c);
+        let seen = accept_all(&mut house, c);
         assert_eq!(bodies(&seen), names(0..500));
         let offsets: Vec<_> = seen.iter().map(|it| it.delivery.offset).collect();
         assert_eq!(offsets, (0..500).map(Some).collect::<Vec<_>>());
@@ -121,12 +127,12 @@ fn readers_start_where_they_say() {
     ];
     for (id, (start, first)) in (1..).zip(cases.clone()) {
         read(&mut house, c, id, 10, &from(start.clone()));
-        let got = bodies(&read_all(&mut house, c));
+        let got = bodies(&accept_all(&mut house, c));
         assert_eq!(got, names(first.min(100)..100), "{start:?}");
     }
     // All of them go on with what comes.
     fill(&mut house, c, "s", 100..102);
-    let mut got: Vec<u32> = read_all(&mut house, c).iter().map(|it| it.consumer).collect();
+    let mut got: Vec<u32> = accept_all(&mut house, c).iter().map(|it| it.consumer).collect();
     got.sort_unstable();
     let expected: Vec<u32> =
         (1..).zip(&cases).filter(|it| it.1.1 <= 100).flat_map(|it| [it.0; 2]).collect();
@@ -239,7 +245,7 @@ fn memory_is_bounded_however_long_the_stream_and_however_many_readers() {
     }
     // Of what was read back, at most 16 KiB of messages or one block stay.
     assert!(in_memory(&house) <= 40 + 4096, "{}", in_memory(&house));
-    let got = read_all(&mut house, c);
+    let got = accept_all(&mut house, c);
     for id in 1..9 {
         let own = got.iter().filter(|it| it.consumer == id).map(|it| it.body.clone());
         assert!(own.eq(names(id * 151..1_500)), "reader {id}");
@@ -258,7 +264,7 @@ fn scarce_memory_is_given_back() {
         assert!(house.broker.memory < 50_000, "{}", house.broker.memory);
     }
     read(&mut house, c, 1, 3, &from(text("first")));
-    assert_eq!(read_all(&mut house, c).len(), 200);
+    assert_eq!(accept_all(&mut house, c).len(), 200);
     house.check_books();
 }
 
@@ -275,7 +281,7 @@ fn oldest_messages_go_by_count_bytes_and_age() {
         house.wait(wait);
         house.check_books();
         read(&mut house, c, 1, 10, &from(text("first")));
-        let seen = read_all(&mut house, c);
+        let seen = accept_all(&mut house, c);
         assert_eq!(house.ready("s") as usize, seen.len());
         let first = seen.first().map(|it| it.delivery.offset.unwrap());
         let stored = house.disk.mailboxes.values().map(|it| it.messages.len()).sum::<usize>();
@@ -329,7 +335,7 @@ fn slow_reader_goes_on_behind_what_was_trimmed() {
     for it in &seen {
         house.settle(c, it, Outcome::Accepted);
     }
-    assert_eq!(bodies(&read_all(&mut house, c)), names(80..100));
+    assert_eq!(bodies(&accept_all(&mut house, c)), names(80..100));
     house.check_books();
 }
 
@@ -351,13 +357,13 @@ fn stream_is_whole_after_a_restart() {
         stream(&mut house, c, "s", &[("x-max-length", int(3_000))]);
         fill(&mut house, c, "s", 2_500..2_600);
         read(&mut house, c, 1, 50, &from(text("first")));
-        let seen = read_all(&mut house, c);
+        let seen = accept_all(&mut house, c);
         assert_eq!(bodies(&seen), names(0..2_600));
         assert!(seen.iter().all(|it| !it.redelivered));
         assert_eq!(seen[2_599].delivery.offset, Some(2_599));
         let second = START.0 / 1000 + 10;
         read(&mut house, c, 2, 50, &from(Value::Timestamp(second)));
-        assert_eq!(bodies(&read_all(&mut house, c)), names(2_500..2_600));
+        assert_eq!(bodies(&accept_all(&mut house, c)), names(2_500..2_600));
         fill(&mut house, c, "s", 2_600..3_100);
         assert!(house.ready("s") <= 3_000 && house.ready("s") > 2_000);
         house.check_books();
@@ -394,7 +400,7 @@ fn damaged_messages_are_passed_over() {
         (0..200).filter(|n| !bad.contains(n)).map(|n| n.to_string()).collect();
     for reader in 1..3 {
         read(&mut house, c, reader, 5, &from(text("first")));
-        assert_eq!(bodies(&read_all(&mut house, c)), expected);
+        assert_eq!(bodies(&accept_all(&mut house, c)), expected);
         house.check_books();
     }
     assert_eq!(house.disk.quarantined.len(), bad.len());
@@ -402,7 +408,7 @@ fn damaged_messages_are_passed_over() {
     house.crash();
     let c = house.connect();
     read(&mut house, c, 1, 5, &from(int(49)));
-    assert_eq!(bodies(&read_all(&mut house, c))[0], "49");
+    assert_eq!(bodies(&accept_all(&mut house, c))[0], "49");
     house.check_books();
 }
 
@@ -417,7 +423,7 @@ fn trimming_during_a_read_from_the_store_is_no_damage() {
     fill(&mut house, c, "s", 1_500..4_000);
     house.fast_fetch = true;
     house.answer_fetches();
-    let got = bodies(&read_all(&mut house, c));
+    let got = bodies(&accept_all(&mut house, c));
     let last: Vec<String> = names(2_200..4_000);
     assert!(got.ends_with(&last), "{} read", got.len());
     assert_eq!(house.mailbox("s").counts.damaged, 0);
@@ -455,7 +461,7 @@ fn filters_are_exact() {
         arguments.push(("x-stream-filter", filter));
         arguments.extend(unfiltered.map(|it| ("x-stream-match-unfiltered", Value::Bool(it))));
         read(&mut house, c, id, 10, &arguments);
-        assert_eq!(bodies(&read_all(&mut house, c)), expected);
+        assert_eq!(bodies(&accept_all(&mut house, c)), expected);
     }
     house.check_books();
 }
@@ -475,62 +481,10 @@ fn selectors_pass_over_what_they_do_not_match() {
             let selector = Selector::parse("n = 3").unwrap().into();
             it.selection = Some(Selection { selector, drops_others });
         });
-        assert_eq!(bodies(&read_all(&mut house, c)), ["3", "7", "11", "15", "19"]);
+        assert_eq!(bodies(&accept_all(&mut house, c)), ["3", "7", "11", "15", "19"]);
     }
     assert_eq!(house.ready("s"), 20);
     house.check_books();
-}
-
-#[test]
-fn cursor_remembers_how_far_its_consumer_came() {
-    let tracked = |house: &mut House, c, arguments: &[(&str, Value)]| {
-        house.consume_with(c, "s", 1, |it| {
-            it.tag = "billing".into();
-            it.prefetch = 10;
-            it.arguments = table(arguments);
-        });
-    };
-    let mut house = House::small();
-    let c = house.connect();
-    stream(&mut house, c, "s", &[]);
-    fill(&mut house, c, "s", 0..5);
-    tracked(&mut house, c, &[]);
-    fill(&mut house, c, "s", 5..25);
-    // A new cursor starts with what comes next; the first of what it holds counts.
-    let seen = house.seen(c);
-    assert_eq!(bodies(&seen), names(5..15));
-    for it in [&seen[0], &seen[1], &seen[3]] {
-        house.settle(c, it, Outcome::Accepted);
-    }
-    house.wait(1_100);
-    house.crash();
-    let c = house.connect();
-    tracked(&mut house, c, &[]);
-    let seen = house.seen(c);
-    assert_eq!(bodies(&seen), names(7..17));
-    house.settle(c, &seen[0], Outcome::Accepted);
-    // Written when the consumer leaves.
-    house.close(c);
-    house.crash();
-    let c = house.connect();
-    // An offset of its own does not move the cursor, unless it is asked to.
-    tracked(&mut house, c, &from(text("first")));
-    assert_eq!(bodies(&read_all(&mut house, c)), names(0..25));
-    house.close(c);
-    let c = house.connect();
-    let argument = ("x-stream-automatic-offset-tracking", Value::Bool(true));
-    tracked(&mut house, c, &[from(text("first"))[0].clone(), argument.clone()]);
-    assert_eq!(bodies(&read_all(&mut house, c)), names(8..25));
-    house.restart();
-    let c = house.connect();
-    tracked(&mut house, c, &[argument]);
-    fill(&mut house, c, "s", 25..26);
-    assert_eq!(bodies(&read_all(&mut house, c)), names(25..26));
-    house.check_books();
-    // Names of cursors are exact, and go with the stream.
-    house.ask(c, delete("s")).unwrap();
-    let left = house.disk.definitions.keys().filter(|it| it.kind == DefinitionKind::Cursor);
-    assert_eq!(left.count(), 0);
 }
 
 #[test]
@@ -549,7 +503,7 @@ fn reader_of_a_range_is_done_at_its_end() {
     ];
     for (id, (arguments, expected)) in (1..).zip(cases) {
         read(&mut house, c, id, 4, &arguments);
-        let seen = read_all(&mut house, c);
+        let seen = accept_all(&mut house, c);
         assert_eq!(bodies(&seen), names(expected));
         assert_eq!(house.told(c), [format!("finished {id}")]);
         assert_eq!(house.mailbox("s").consumers.len(), 0);
@@ -573,95 +527,6 @@ fn reader_of_a_range_is_done_at_its_end() {
     let expected =
         "invalid arg 'x-stream-until' for queue 's' in vhost '/': neither an offset nor 'last'";
     assert_eq!(house.refused(c, Request::Consume(wanted)), expected);
-}
-
-#[test]
-fn cursor_may_have_a_name_of_its_own() {
-    let mut house = House::new();
-    let c = house.connect();
-    stream(&mut house, c, "s", &[]);
-    fill(&mut house, c, "s", 0..10);
-    for expected in [0..3, 3..6, 6..9] {
-        let id = expected.start + 1;
-        read(
-            &mut house,
-            c,
-            id,
-            3,
-            &[from(text("first"))[0].clone(), ("x-stream-cursor", text("audit"))],
-        );
-        let seen = house.seen(c);
-        assert_eq!(bodies(&seen), names(expected));
-        house.ask(c, Request::Cancel(ConsumerId(id))).unwrap();
-        for it in &seen {
-            house.settle(c, it, Outcome::Accepted);
-        }
-    }
-    house.check_books();
-}
-
-#[test]
-fn cursor_stays_before_what_was_given_back() {
-    let mut house = House::new();
-    let c = house.connect();
-    stream(&mut house, c, "s", &[]);
-    let start = |house: &mut House, id: u32, c| {
-        house.consume_with(c, "s", id, |it| it.tag = "billing".into());
-        house.seen(c)
-    };
-    start(&mut house, 1, c);
-    fill(&mut house, c, "s", 0..10);
-    let seen = house.seen(c);
-    for it in &seen[..4] {
-        house.settle(c, it, Outcome::Accepted);
-    }
-    // As pika does: it cancels, and gives back what its program did not see.
-    house.ask(c, Request::Cancel(ConsumerId(1))).unwrap();
-    for it in &seen[6..] {
-        house.settle(c, it, Outcome::Released);
-    }
-    assert_eq!(bodies(&start(&mut house, 2, c)), names(4..10));
-    house.ask(c, Request::Cancel(ConsumerId(2))).unwrap();
-    // What was settled behind the cancel counts too.
-    house.settle(c, &seen[4], Outcome::Accepted);
-    house.settle(c, &seen[5], Outcome::Rejected);
-    assert_eq!(bodies(&start(&mut house, 3, c)), names(6..10));
-    house.check_books();
-}
-
-#[test]
-fn cursor_is_written_rarely() {
-    let mut house = House::new();
-    let c = house.connect();
-    stream(&mut house, c, "s", &[]);
-    house.consume_with(c, "s", 1, |it| it.tag = "billing".into());
-    house.fast_disk = false;
-    let mut writes = 0;
-    for n in 0..100 {
-        fill(&mut house, c, "s", n..n + 1);
-        house.sync();
-        for it in house.seen(c) {
-            house.settle(c, &it, Outcome::Accepted);
-        }
-        house.wait(50);
-        writes += house.open_writes().filter(|it| matches!(it, Write::Define(_))).count();
-        house.sync();
-    }
-    assert!((3..=6).contains(&writes), "{writes} writes in 5 seconds");
-}
-
-#[test]
-fn generated_tags_make_no_cursor() {
-    let mut house = House::new();
-    let c = house.connect();
-    stream(&mut house, c, "s", &[]);
-    for (id, tag) in (1..).zip(["amq.ctag-x", "ctag1.c0ffee", "ctag-./app-1", "bunny-1-2"]) {
-        house.consume_with(c, "s", id, |it| it.tag = tag.into());
-    }
-    fill(&mut house, c, "s", 0..3);
-    read_all(&mut house, c);
-    house.close(c);
-    assert!(house.disk.definitions.keys().all(|it| it.kind != DefinitionKind::Cursor));
 }
 
 #[test]
