@@ -134,14 +134,18 @@ impl Talk {
 
     fn open() -> Self {
         let mut talk = Self::new();
-        talk.tick();
-        talk.run();
-        talk.tell_guest(Event::Peer(PeerEvent::Greeted { known: 0 }));
-        talk.run();
-        assert!(!talk.link_closed && !talk.guest_closed, "{:?}", talk.remarks);
-        talk.asked_by_guest.clear();
-        talk.asked_by_link.clear();
+        talk.begin();
         talk
+    }
+
+    fn begin(&mut self) {
+        self.tick();
+        self.run();
+        self.tell_guest(Event::Peer(PeerEvent::Greeted { known: 0 }));
+        self.run();
+        assert!(!self.link_closed && !self.guest_closed, "{:?}", self.remarks);
+        self.asked_by_guest.clear();
+        self.asked_by_link.clear();
     }
 
     fn heard_from_link(&mut self, mut out: Outbox) {
@@ -209,6 +213,35 @@ impl Talk {
         let mut out = Outbox::default();
         self.guest.receive(&mut input, self.now, &mut out);
         self.heard_from_guest(out);
+    }
+
+    /// The other host takes only small messages.
+    fn with_small_guest() -> Self {
+        let mut talk = Self::new();
+        let settings = LinkSettings {
+            me: host(2),
+            secret: SECRET.into(),
+            heartbeat_ms: HEARTBEAT_MS,
+            message_size_max: 100,
+            frame_size_max: 400,
+        };
+        let registry = talk.at_guest.clone();
+        talk.guest = Guest::new(Arc::new(settings), registry, "peer".into(), [2; PROOF_SIZE]);
+        talk.begin();
+        talk
+    }
+
+    /// What the link asked the core to take out of outboxes.
+    fn refused(&mut self) -> Vec<(u64, u64, String)> {
+        let asked = self.asked_by_link.drain(..);
+        let refused = asked.filter_map(|command| match command {
+            Command::Peer(peering) => match *peering {
+                Peering::Refuse { outbox, seq, reason } => Some((outbox.0, seq.0, reason)),
+                _ => None,
+            },
+            _ => None,
+        });
+        refused.collect()
     }
 
     /// The last word to the link.
@@ -396,6 +429,45 @@ fn messages_go_over_and_are_settled_once_they_are_taken() {
 }
 
 #[test]
+fn a_message_that_is_too_large_is_taken_out_and_those_around_it_go_on() {
+    let mut talk = Talk::with_small_guest();
+    let (fits, large, huge) = ("m".repeat(60), "m".repeat(150), "m".repeat(1000));
+    let bodies = [&fits, &huge, &fits, &large, &fits, &fits, &fits, &fits, &huge];
+    let deliveries = (1..).zip(bodies).map(|(seq, body)| delivery(7, seq, body)).collect();
+    talk.tell_link(vec![carries(7, "/"), Event::DeliveredBatch(deliveries)]);
+    talk.run();
+    assert!(!talk.link_closed && !talk.guest_closed, "{:?}", talk.remarks);
+    let why = "the message is larger than its home takes".to_owned();
+    assert_eq!(talk.refused(), [(7, 2, why.clone()), (7, 9, why.clone()), (7, 4, why)]);
+    let arrived: Vec<u64> = talk
+        .asked_by_guest
+        .drain(..)
+        .flat_map(|command| match command {
+            Command::Peer(peering) => match *peering {
+                Peering::Arrive(it) => it.messages,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        })
+        .map(|(seq, _)| seq.0)
+        .collect();
+    assert_eq!(arrived, [1, 3, 5, 6, 7, 8]);
+    assert!(talk.remarks.iter().any(|it| it.contains("host b does not take message 4")));
+    // What was declined is not settled as taken.
+    talk.tell_guest(Event::Peer(PeerEvent::Arrived { outbox: MailboxId(7), upto: Seq(8) }));
+    talk.run();
+    let [Command::Settle(settle)] = &talk.asked_by_link[..] else {
+        panic!("{:?}", talk.asked_by_link)
+    };
+    let settled: Vec<u64> = settle
+        .deliveries
+        .iter()
+        .flat_map(|it| it.first.0..it.first.0 + u64::from(it.count))
+        .collect();
+    assert_eq!(settled, [1, 3, 5, 6, 7, 8]);
+}
+
+#[test]
 fn routes_are_told_a_slice_at_a_time() {
     let mut talk = Talk::open();
     let adverts = |version| {
@@ -564,14 +636,18 @@ fn forwarded(seq: u64, properties: &[u8]) -> ForwardedRef<'_> {
 }
 
 #[test]
-fn damaged_properties_end_the_link() {
+fn a_message_with_damaged_properties_is_declined() {
     let mut talk = Talk::open();
+    talk.tell_link(vec![carries(7, "/"), Event::Delivered(delivery(7, 1, "m"))]);
+    talk.to_guest.clear();
     let mut out = BytesMut::new();
     let mut batch = ForwardBatch::begin("/", 7, &mut out);
     batch.add(&forwarded(1, &[0xff, 0xff, 1]), &mut out);
     batch.end(&mut out);
     talk.say_to_guest(&out);
-    assert_eq!(talk.goodbye().as_deref(), Some("properties cannot be read"));
+    assert!(talk.asked_by_guest.is_empty() && !talk.guest_closed);
+    talk.run();
+    assert_eq!(talk.refused(), [(7, 1, "properties cannot be read".into())]);
 }
 
 #[rstest]

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pillarbox::broker::{Table, Value};
-use pillarbox::client::{Binding, Client, Connect, List, Mailbox, NewMessage};
+use pillarbox::client::{Binding, Client, Connect, Defined, List, Mailbox, NewMessage};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,6 +25,16 @@ struct Broker {
 impl Broker {
     /// `peers` is where it listened before, or port 0.
     fn start(directory: &Path, name: &'static str, peers: &str, others: &[&str]) -> Self {
+        Self::start_with(directory, name, peers, others, &[])
+    }
+
+    fn start_with(
+        directory: &Path,
+        name: &'static str,
+        peers: &str,
+        others: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
         for listener in ["AMQP", "STOMP"] {
             command.env(format!("PILLARBOX__LISTEN__{listener}"), "none");
@@ -36,6 +46,7 @@ impl Broker {
         for other in others {
             command.args(["--peer", other]);
         }
+        command.envs(settings.iter().copied());
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -253,5 +264,42 @@ async fn an_exchange_spans_three_hosts_with_one_copy_for_each() {
             let Some(row) = peer(client, other).await else { continue };
             assert_eq!(number(&row, "arrived"), 1, "{name} from {other}: {row:?}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_too_large_elsewhere_is_a_dead_letter_here() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let small = [("PILLARBOX__LIMITS__MESSAGE_SIZE_MAX", "200 KiB")];
+    let b = Broker::start_with(directory.path(), "b", "127.0.0.1:0", &[], &small);
+    let a = Broker::start(directory.path(), "a", "127.0.0.1:0", &[&b.peers]);
+    let (to_a, to_b) = (a.client().await, b.client().await);
+    to_b.declare(&Mailbox::durable("work")).await.expect("declared");
+    to_a.declare(&Mailbox::durable("dead")).await.expect("declared");
+    let mut policy = Table::new();
+    for (name, text) in [("vhost", "/"), ("name", "dead"), ("pattern", "^peer/")] {
+        policy.set(name, Value::text(text));
+    }
+    let mut values = Table::new();
+    values.set("dead-letter-exchange", Value::text(""));
+    values.set("dead-letter-routing-key", Value::text("dead"));
+    policy.set("definition", Value::Table(values));
+    to_a.define(Defined::Policy, &policy).await.expect("defined");
+    knows(&to_a, "b", 1, 0).await;
+    // One that the host there looks at, and one that no frame for it could hold.
+    let bodies =
+        ["1".to_owned(), "L".repeat(210 << 10), "2".into(), "H".repeat(2 << 20), "3".into()];
+    push(&to_a, "work", bodies.clone()).await;
+    assert_eq!(take(&to_b, "work", 3).await, ["1", "2", "3"]);
+    let mut dead = take(&to_a, "dead", 2).await;
+    dead.sort();
+    assert_eq!(dead, [bodies[3].clone(), bodies[1].clone()]);
+    let row = peer(&to_a, "b").await.expect("it is known");
+    assert_eq!((number(&row, "refused"), number(&row, "messages")), (2, 0));
+    let metrics = a.get("/metrics");
+    assert!(metrics.contains("\npillarbox_peer_refused_total{peer=\"b\"} 2\n"), "{metrics}");
+    for name in ["a.log", "b.log"] {
+        let log = std::fs::read_to_string(directory.path().join(name)).expect("a log");
+        assert!(log.contains("the message is larger than its home takes"), "{name}: {log}");
     }
 }

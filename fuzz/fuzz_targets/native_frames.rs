@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use bytes::BytesMut;
 use pillarbox_fuzz::cuts::Cuts;
 use pillarbox_native::{
-    Deliveries, Forward, Frame, FrameError, Hello, Kind, NewMessage, PeerHello, PropertiesRef,
+    Declined, Deliveries, Forward, Frame, FrameError, Hello, Kind, NewMessage, PeerHello, PropertiesRef,
     Push, PushBatch, Refused, Request, Routes, Settle, Taken, Welcome, decode_hosts, decode_pushed,
     is_table, next_frame, read_answer, read_preface,
 };
@@ -70,6 +70,7 @@ fn words_of_hosts(frame: &Frame<'_>) {
     let _ = PeerHello::decode(frame.payload);
     let _ = Welcome::decode(frame.payload);
     let _ = Taken::decode(frame.payload);
+    let _ = Declined::decode(frame.payload);
     let _ = Routes::decode(frame.flags, frame.payload);
     let _ = decode_hosts(frame.payload);
     if let Ok(forward) = Forward::decode(frame.payload) {

@@ -272,7 +272,7 @@ impl Broker {
     }
 
     /// It gets no more until it settles, also where no prefetch bounds it.
-    fn holds_too_much(&self, id: ConnectionId) -> bool {
+    pub(super) fn holds_too_much(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(&id);
         connection.is_some_and(|it| it.leased_bytes >= self.settings.memory_max)
     }
@@ -287,7 +287,13 @@ impl Broker {
         }
     }
 
-    fn give_credit(&mut self, from: ConnectionId, channel: ChannelId, settled: u32, full: bool) {
+    pub(super) fn give_credit(
+        &mut self,
+        from: ConnectionId,
+        channel: ChannelId,
+        settled: u32,
+        full: bool,
+    ) {
         let Some(connection) = self.connections.get_mut(&from) else { return };
         let Some(party) = connection.channels.get_mut(&channel) else { return };
         party.unsettled = party.unsettled.saturating_sub(settled);

@@ -19,6 +19,8 @@ pub(super) enum Reason {
     Expired,
     MaxLength,
     DeliveryLimit,
+    /// By the host that it was for.
+    Refused,
 }
 
 impl Reason {
@@ -28,6 +30,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::MaxLength => "maxlen",
             Self::DeliveryLimit => "delivery_limit",
+            Self::Refused => "refused",
         }
     }
 }

@@ -71,6 +71,8 @@ pub struct Deaths {
     pub expired: u64,
     pub length: u64,
     pub delivery_limit: u64,
+    /// Another host takes them never.
+    pub refused: u64,
 }
 
 impl Inflow {

@@ -306,18 +306,7 @@ impl Mailbox {
         outcome: Outcome,
         turn: &mut Turn<'_>,
     ) -> Option<bool> {
-        let lease = self.leases.remove(seq, by)?;
-        *turn.memory -= lease.size();
-        if let Some(party) = turn.connections.get_mut(&by.0) {
-            party.leased_bytes = party.leased_bytes.saturating_sub(lease.size());
-        }
-        let Lease { mut entry, consumer, .. } = lease;
-        if let Some(consumer) = consumer
-            && let Some(consumer) = self.consumers.get_mut(by.0, consumer)
-        {
-            consumer.unsettled = consumer.unsettled.saturating_sub(1);
-        }
-        self.stuck = false;
+        let Lease { mut entry, consumer, .. } = self.end_lease(seq, by, turn)?;
         match outcome {
             Outcome::Accepted => {
                 self.counts.settled += 1;
@@ -336,6 +325,27 @@ impl Mailbox {
             }
         }
         Some(consumer.is_some())
+    }
+
+    /// Nobody holds what is returned.
+    pub(super) fn end_lease(
+        &mut self,
+        seq: Seq,
+        by: (ConnectionId, ChannelId),
+        turn: &mut Turn<'_>,
+    ) -> Option<Lease> {
+        let lease = self.leases.remove(seq, by)?;
+        *turn.memory -= lease.size();
+        if let Some(party) = turn.connections.get_mut(&by.0) {
+            party.leased_bytes = party.leased_bytes.saturating_sub(lease.size());
+        }
+        if let Some(consumer) = lease.consumer
+            && let Some(consumer) = self.consumers.get_mut(by.0, consumer)
+        {
+            consumer.unsettled = consumer.unsettled.saturating_sub(1);
+        }
+        self.stuck = false;
+        Some(lease)
     }
 
     fn put_back(
@@ -429,7 +439,7 @@ impl Mailbox {
         match reason {
             Reason::Expired => self.counts.expired += 1,
             Reason::MaxLength => self.counts.dropped += 1,
-            Reason::Rejected | Reason::DeliveryLimit => self.counts.settled += 1,
+            Reason::Rejected | Reason::DeliveryLimit | Reason::Refused => self.counts.settled += 1,
         }
     }
 

@@ -495,10 +495,18 @@ fn dead_letter_argument<'a>(
 }
 
 fn apply_policies(vhost: &super::vhost::Vhost, mailbox: &mut Mailbox) {
-    if mailbox.feeds.is_some() || mailbox.outbox.is_some() {
+    if mailbox.feeds.is_some() {
         return;
     }
     let policies = vhost.policies.of_mailbox(&mailbox.name, mailbox.declared.kind);
+    if mailbox.outbox.is_some() {
+        // What waits for another host is confirmed: a policy only says where it goes if that host refuses it.
+        mailbox.policy = policies[0].map(|policy| policy.name.clone());
+        let wanted = mailbox.declared.clone().with_policies(policies.into_iter().flatten());
+        mailbox.limits.dead_letter_exchange = wanted.dead_letter_exchange;
+        mailbox.limits.dead_letter_key = wanted.dead_letter_key;
+        return;
+    }
     let [policy, operator_policy] = policies.map(|it| it.map(|policy| policy.name.clone()));
     (mailbox.policy, mailbox.operator_policy) = (policy, operator_policy);
     mailbox.limits = mailbox.declared.clone().with_policies(policies.into_iter().flatten());

@@ -89,6 +89,7 @@ impl Turn<'_> {
             Reason::Expired => &mut self.deaths.expired,
             Reason::MaxLength => &mut self.deaths.length,
             Reason::DeliveryLimit => &mut self.deaths.delivery_limit,
+            Reason::Refused => &mut self.deaths.refused,
         } += 1;
         self.burials.push_mut(Burial::dead(mailbox, grave, message, reason, self.now))
     }

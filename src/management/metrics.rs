@@ -141,6 +141,7 @@ pub fn whole(overview: &Overview, host: &Host) -> Page {
         ("maxlen", "Messages dead-lettered because a queue was too long", deaths.length),
         ("rejected", "Messages dead-lettered because a consumer rejected them", deaths.rejected),
         ("delivery_limit", "Messages dead-lettered after too many attempts", deaths.delivery_limit),
+        ("refused", "Messages dead-lettered because another host refused them", deaths.refused),
     ] {
         let name = format!("rabbitmq_global_messages_dead_lettered_{reason}_total");
         for kind in KINDS {

@@ -22,6 +22,7 @@ pub fn peer(view: &PeerView, now: Time) -> Value {
         "bindings": view.bindings,
         "arrived": view.arrived,
         "repeated": view.repeated,
+        "refused": view.refused,
         "error": view.error.as_ref().map(|(at, text)| json!({"text": text, "at_ms": at.0})),
         "shadowed": shadowed,
     })
@@ -50,6 +51,7 @@ pub fn metrics(page: &mut Page, views: &[PeerView], now: Time) {
                 "Messages that the host brought twice and that were taken once",
                 view.repeated,
             ),
+            ("refused", "Messages that the host refused for good", view.refused),
         ] {
             let name = format!("pillarbox_peer_{name}_total");
             page.counter(&name, help, &[("peer", &view.host)], value);
@@ -74,6 +76,7 @@ mod tests {
             oldest: Some(Time(1500)),
             arrived: 10,
             repeated: 1,
+            refused: 2,
             shadowed: vec!["work".into()],
         }
     }
@@ -102,6 +105,7 @@ mod tests {
             "pillarbox_peer_oldest_age_seconds{peer=\"b\"} 2.5",
             "pillarbox_peer_oldest_age_seconds{peer=\"c\"} 0",
             "pillarbox_peer_repeated_total{peer=\"b\"} 1",
+            "pillarbox_peer_refused_total{peer=\"b\"} 2",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
         }

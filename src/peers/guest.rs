@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use pillarbox_native::{
-    Code, Forward, ForwardedRef, Frame, FrameError, HostRef, Kind, Malformed, PREFACE_SIZE, PROBE,
-    PROOF_SIZE, PeerHello, Preface, PropertiesRef, Routes, Taken, VERSION, Welcome, decode_hosts,
-    decode_proof, encode_answer, encode_learned, next_frame, read_preface, write_empty,
+    Code, Declined, Forward, ForwardedRef, Frame, FrameError, HostRef, Kind, Malformed,
+    PREFACE_SIZE, PROBE, PROOF_SIZE, PeerHello, Preface, PropertiesRef, Routes, Taken, VERSION,
+    Welcome, decode_hosts, decode_proof, encode_answer, encode_learned, next_frame, read_preface,
+    write_empty,
 };
 
 use super::handshake::{self, LinkSettings, Pulse, Registry, Side};
-use super::link::goodbye;
+use super::link::{TOO_LARGE, goodbye};
 use super::{Host, HostId, Sighting, routes};
 use crate::broker::{
     Arrival, Command, Event, MailboxId, Message, MessageId, NEUTRAL, Name, Parts, PeerEvent,
@@ -199,7 +200,21 @@ impl Guest {
                     if message.seq <= last {
                         return Err(Fault::new(Code::Invalid, "messages come out of order"));
                     }
-                    messages.push((Seq(message.seq), self.message(&message, bytes)?));
+                    let (outbox, seq) = (forward.outbox, message.seq);
+                    match self.message(&message, bytes) {
+                        Ok(message) => messages.push((Seq(seq), message)),
+                        // It goes on alone where it came from; those behind it are not held up.
+                        Err(fault) => {
+                            let text = &fault.text;
+                            let remark =
+                                format!("message {seq} of {} is refused: {text}", self.peer);
+                            out.remarks.push(remark);
+                            Declined { outbox, seq, text }.encode(&mut out.wire);
+                        }
+                    }
+                }
+                if messages.is_empty() {
+                    return Ok(());
                 }
                 let (vhost, outbox) = (forward.vhost.into(), MailboxId(forward.outbox));
                 Peering::Arrive(Arrival { vhost, outbox, messages })
@@ -228,7 +243,7 @@ impl Guest {
     fn message(&mut self, it: &ForwardedRef<'_>, bytes: &Bytes) -> Result<Message, Fault> {
         let found = PropertiesRef::parse(it.properties)?;
         if (it.properties.len() + it.body.len()) as u64 > self.settings.message_size_max {
-            return Err(Fault::new(Code::TooLarge, "a message is larger than the limit here"));
+            return Err(Fault::new(Code::TooLarge, TOO_LARGE));
         }
         if self.exchange != *it.exchange {
             self.exchange = it.exchange.into();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use pillarbox_native::{
-    Code, ForwardBatch, ForwardedRef, Frame, HostRef, Kind, PREFACE_SIZE, PROBE, PROOF_SIZE,
-    PeerHello, Preface, Refused, Taken, VERSION, Welcome, decode_learned, encode_hosts,
+    Code, Declined, ForwardBatch, ForwardedRef, Frame, HostRef, Kind, PREFACE_SIZE, PROBE,
+    PROOF_SIZE, PeerHello, Preface, Refused, Taken, VERSION, Welcome, decode_learned, encode_hosts,
     encode_preface, encode_proof, next_frame, read_answer, write_empty,
 };
 
@@ -22,6 +22,8 @@ use crate::sessions::{Outbox, Session};
 
 /// A frame is ended once it has so many bytes.
 const FRAME_SIZE: usize = 128 << 10;
+/// Why a message cannot go.
+pub(super) const TOO_LARGE: &str = "the message is larger than its home takes";
 
 /// One link to another host, from its first byte to its last.
 pub struct Link {
@@ -56,6 +58,8 @@ struct Open {
     hosts: Vec<Sighting>,
     /// Version and base of the routes that were told last.
     told: (u64, u64),
+    /// Largest frame that the other host takes.
+    frame_size_max: usize,
     /// Properties on their way to the neutral form.
     scratch: Vec<u8>,
     linked: Linked,
@@ -183,6 +187,7 @@ impl Link {
             filling: None,
             hosts: Vec::new(),
             told: (welcome.known, 0),
+            frame_size_max: welcome.frame_size_max as usize,
             scratch: Vec::new(),
         }));
         Ok(())
@@ -283,6 +288,10 @@ impl Open {
                 let Taken { outbox, upto } = Taken::decode(payload).map_err(damaged)?;
                 self.taken(MailboxId(outbox), Seq(upto), out);
             }
+            Kind::Declined => {
+                let Declined { outbox, seq, text } = Declined::decode(payload).map_err(damaged)?;
+                self.declined(MailboxId(outbox), Seq(seq), text, out);
+            }
             kind => return Err(format!("{kind:?} came out of turn")),
         }
         Ok(())
@@ -313,6 +322,28 @@ impl Open {
         }
     }
 
+    /// The other host never takes this message.
+    fn declined(&mut self, outbox: MailboxId, seq: Seq, text: &str, out: &mut Outbox) {
+        let Some(carried) = self.outboxes.get_mut(&outbox) else { return };
+        let end = |run: &Run| run.first.0 + u64::from(run.count);
+        let holds = |run: &Run| (run.first.0..end(run)).contains(&seq.0);
+        let Some(at) = carried.sent.iter().position(holds) else { return };
+        let Some(run) = carried.sent.remove(at) else { return };
+        let rest = Run { first: Seq(seq.0 + 1), count: (end(&run) - seq.0 - 1) as u32, ..run };
+        let before = Run { count: (seq.0 - run.first.0) as u32, ..run };
+        for part in [rest, before].into_iter().filter(|part| part.count > 0) {
+            carried.sent.insert(at, part);
+        }
+        self.refuse(outbox, seq, text, out);
+    }
+
+    fn refuse(&self, outbox: MailboxId, seq: Seq, reason: &str, out: &mut Outbox) {
+        let host = &self.host.name;
+        out.remarks.push(format!("host {host} does not take message {}: {reason}", seq.0));
+        let refuse = Peering::Refuse { outbox, seq, reason: reason.into() };
+        out.commands.push(Command::Peer(Box::new(refuse)));
+    }
+
     fn notify(&mut self, event: Event, out: &mut Outbox) {
         match event {
             Event::Delivered(delivery) => self.forward(&delivery, out),
@@ -334,20 +365,6 @@ impl Open {
         out.delivery_bytes += delivery.message.size() as u64;
         let outbox = delivery.mailbox;
         let Some(carried) = self.outboxes.get_mut(&outbox) else { return };
-        match carried.sent.back_mut() {
-            Some(run) if run.first.0 + u64::from(run.count) == delivery.seq.0 => run.count += 1,
-            _ => carried.sent.push_back(Run { mailbox: outbox, first: delivery.seq, count: 1 }),
-        }
-        let mut filling = match self.filling.take() {
-            Some(it) if it.outbox == outbox && it.batch.size(&out.wire) < FRAME_SIZE => it,
-            other => {
-                if let Some(full) = other {
-                    full.batch.end(&mut out.wire);
-                }
-                let batch = ForwardBatch::begin(&carried.vhost, outbox.0, &mut out.wire);
-                Filling { batch, outbox }
-            }
-        };
         let message = &delivery.message;
         let properties = if std::ptr::eq(message.form(), &raw const NEUTRAL) {
             message.property_bytes()
@@ -366,6 +383,29 @@ impl Open {
             accepted_ms: message.accepted.0,
             properties,
             body: message.body(),
+        };
+        let size = forwarded.wire_len();
+        let alone = ForwardBatch::frame_size(&carried.vhost, size);
+        if alone > self.frame_size_max {
+            return self.refuse(outbox, delivery.seq, TOO_LARGE, out);
+        }
+        match carried.sent.back_mut() {
+            Some(run) if run.first.0 + u64::from(run.count) == delivery.seq.0 => run.count += 1,
+            _ => carried.sent.push_back(Run { mailbox: outbox, first: delivery.seq, count: 1 }),
+        }
+        let has_room = |it: &Filling| {
+            let filled = it.batch.size(&out.wire);
+            filled < FRAME_SIZE && filled + alone <= self.frame_size_max
+        };
+        let mut filling = match self.filling.take() {
+            Some(it) if it.outbox == outbox && has_room(&it) => it,
+            other => {
+                if let Some(full) = other {
+                    full.batch.end(&mut out.wire);
+                }
+                let batch = ForwardBatch::begin(&carried.vhost, outbox.0, &mut out.wire);
+                Filling { batch, outbox }
+            }
         };
         filling.batch.add(&forwarded, &mut out.wire);
         self.filling = Some(filling);

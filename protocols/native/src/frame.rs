@@ -3,7 +3,7 @@
 /// Size, kind, flags and id.
 pub const FRAME_HEAD_SIZE: usize = 10;
 /// What the size counts besides the payload: kind, flags and id.
-const COUNTED_HEAD_SIZE: u32 = 6;
+pub(crate) const COUNTED_HEAD_SIZE: u32 = 6;
 
 /// Flag of a reply: the next frame with this id goes on.
 pub const FLAG_MORE: u8 = 1;
@@ -88,6 +88,8 @@ kinds! {
     Welcome = 0xc1,
     Learned = 0xc2,
     Taken = 0xc3,
+    /// A message that the host that was dialled never takes.
+    Declined = 0xc7,
 }
 
 /// One frame, borrowed from the input.

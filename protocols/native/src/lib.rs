@@ -24,9 +24,9 @@ pub use notice::{
     DuplicateMessage, Hello, Pushed, Refused, RefusedMessage, decode_pushed, encode_pushed,
 };
 pub use peer::{
-    ChangeRef, Forward, ForwardBatch, ForwardedRef, HostRef, PROBE, PROOF_SIZE, PeerHello,
-    RouteRef, Routes, RoutesBatch, Taken, Welcome, decode_hosts, decode_learned, decode_proof,
-    encode_hosts, encode_learned, encode_proof,
+    ChangeRef, Declined, Forward, ForwardBatch, ForwardedRef, HostRef, PROBE, PROOF_SIZE,
+    PeerHello, RouteRef, Routes, RoutesBatch, Taken, Welcome, decode_hosts, decode_learned,
+    decode_proof, encode_hosts, encode_learned, encode_proof,
 };
 pub use preface::{
     PREFACE_SIZE, Preface, VERSION, encode_answer, encode_preface, read_answer, read_preface,

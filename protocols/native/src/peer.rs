@@ -169,6 +169,31 @@ impl Taken {
     }
 }
 
+/// The accepting host never takes this message of an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Declined<'a> {
+    pub outbox: u64,
+    pub seq: u64,
+    /// Why not.
+    pub text: &'a str,
+}
+
+impl<'a> Declined<'a> {
+    pub fn decode(payload: &'a [u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(payload);
+        let declined = Self { outbox: r.u64()?, seq: r.u64()?, text: r.text()? };
+        r.end().map(|()| declined)
+    }
+
+    pub fn encode(&self, out: &mut BytesMut) {
+        write_frame(Kind::Declined, 0, 0, out, |out| {
+            out.put_u64_le(self.outbox);
+            out.put_u64_le(self.seq);
+            crate::writer::put_text(self.text, out);
+        });
+    }
+}
+
 /// A mailbox or a binding of the dialler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteRef<'a> {
@@ -330,6 +355,14 @@ pub struct ForwardedRef<'a> {
     pub body: &'a [u8],
 }
 
+impl ForwardedRef<'_> {
+    /// Bytes that it takes in a frame.
+    pub fn wire_len(&self) -> usize {
+        let parts = [self.exchange.len(), self.key.len(), self.properties.len(), self.body.len()];
+        FORWARDED_SIZE_MIN + parts.iter().sum::<usize>()
+    }
+}
+
 impl<'a> Forward<'a> {
     pub fn decode(payload: &'a [u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(payload);
@@ -382,6 +415,11 @@ impl ForwardBatch {
         let count_at = frame.payload_size(out);
         out.put_u32_le(0);
         Self { frame, count_at, count: 0 }
+    }
+
+    /// Size of a frame with so large messages, as `next_frame` bounds it.
+    pub fn frame_size(vhost: &str, messages: usize) -> usize {
+        crate::frame::COUNTED_HEAD_SIZE as usize + 1 + vhost.len() + 8 + 4 + messages
     }
 
     /// Bytes of the payload so far.

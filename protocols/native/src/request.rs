@@ -91,6 +91,7 @@ impl<'a> Request<'a> {
             | Kind::Welcome
             | Kind::Learned
             | Kind::Taken
+            | Kind::Declined
             | Kind::Hello
             | Kind::Done
             | Kind::Refused

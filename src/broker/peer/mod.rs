@@ -7,6 +7,7 @@ mod adverts;
 mod arrival;
 mod outbox;
 mod parcel;
+mod refused;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,8 @@ pub enum Peering {
     Learn(Learn),
     /// Messages from the host's outbox. `Event::Arrived` once they are durable.
     Arrive(Arrival),
+    /// The host never takes this message, which the connection holds.
+    Refuse { outbox: MailboxId, seq: Seq, reason: String },
     /// What is to be shown of a host that cannot be reached.
     Remark { host: Name, error: String },
 }
@@ -136,6 +139,8 @@ struct Neighbour {
     taken: BTreeMap<Name, (MailboxId, Seq)>,
     arrived: u64,
     repeated: u64,
+    /// What it does not take.
+    refused: u64,
 }
 
 #[derive(Debug)]
@@ -165,6 +170,8 @@ pub struct PeerView {
     /// Messages that came from it since the start, and those that it sent twice.
     pub arrived: u64,
     pub repeated: u64,
+    /// Messages from here that it refused since the start.
+    pub refused: u64,
     /// Names that live there and here, or in a third place that is older.
     pub shadowed: Vec<Name>,
 }
@@ -221,6 +228,9 @@ impl Broker {
             Peering::Greet { host, run } => self.greet(from, host, run, now, out),
             Peering::Learn(learn) => self.learn(from, learn, now, out),
             Peering::Arrive(arrival) => self.arrive(from, arrival, now, out),
+            Peering::Refuse { outbox, seq, reason } => {
+                self.take_out(from, outbox, seq, &reason, now, out);
+            }
             Peering::Remark { host, error } => {
                 self.peers.neighbours.entry(host).or_default().error = Some((now, error));
             }
@@ -291,6 +301,7 @@ impl Broker {
             bindings: it.routes.len() as u64 - mailboxes,
             arrived: it.arrived,
             repeated: it.repeated,
+            refused: it.refused,
             messages: 0,
             bytes: 0,
             oldest: None,

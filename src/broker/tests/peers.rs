@@ -1,5 +1,6 @@
 //! Two and three brokers with links between them, which lose what was on its way when they break.
 
+mod refused;
 mod simulation;
 
 use super::house::House;
@@ -29,6 +30,8 @@ struct Hosts {
     hosts: Vec<Host>,
     links: Vec<Link>,
     next: u64,
+    /// Bodies that no other host takes.
+    too_large: BTreeSet<String>,
 }
 
 impl Host {
@@ -75,7 +78,8 @@ impl Host {
 impl Hosts {
     fn new(names: &[&str]) -> Self {
         let hosts = names.iter().map(|name| Host::new(name, 1000)).collect();
-        let mut hosts = Self { hosts, links: Vec::new(), next: 1_000_000 };
+        let mut hosts =
+            Self { hosts, links: Vec::new(), next: 1_000_000, too_large: Default::default() };
         for from in 0..names.len() {
             for to in 0..names.len() {
                 if from != to {
@@ -152,6 +156,11 @@ impl Hosts {
                     self.ask(to, guest, Peering::Learn(learn));
                     self.ask(from, dial, Peering::Advertise { after: version, base });
                 }
+                Event::Delivered(delivery) if !slow && self.is_too_large(&delivery) => {
+                    let (outbox, seq) = (delivery.mailbox, delivery.seq);
+                    let refuse = Peering::Refuse { outbox, seq, reason: "too large".into() };
+                    self.ask(from, dial, refuse);
+                }
                 Event::Delivered(delivery) if !slow => {
                     let outboxes = &self.links[at].outboxes;
                     let vhost = outboxes.iter().find(|(id, _)| *id == delivery.mailbox);
@@ -168,6 +177,10 @@ impl Hosts {
             }
         }
         moved
+    }
+
+    fn is_too_large(&self, delivery: &Delivery) -> bool {
+        std::str::from_utf8(delivery.message.body()).is_ok_and(|it| self.too_large.contains(it))
     }
 
     /// What the accepting side has to say.

@@ -211,6 +211,7 @@ fn peer(view: PeerView) -> Table {
     row.number("bindings", view.bindings);
     row.number("arrived", view.arrived);
     row.number("repeated", view.repeated);
+    row.number("refused", view.refused);
     if let Some((at, error)) = &view.error {
         row.text("error", error);
         row.number("error_ms", at.0);

@@ -32,6 +32,7 @@ fn read_peer(frame: &Frame<'_>) -> bool {
         Kind::Learned => decode_learned(frame.payload).is_ok(),
         Kind::Hosts => decode_hosts(frame.payload).is_ok(),
         Kind::Taken => Taken::decode(frame.payload).is_ok(),
+        Kind::Declined => Declined::decode(frame.payload).is_ok(),
         Kind::Routes => Routes::decode(frame.flags, frame.payload).is_ok(),
         Kind::Forward => Forward::decode(frame.payload)
             .is_ok_and(|forward| forward.messages().all(|it| it.is_ok())),
@@ -61,6 +62,7 @@ fn peer_samples() -> Vec<Vec<u8>> {
     add(&|out| Welcome { proof: [1; PROOF_SIZE], known: 5, frame_size_max: 9 }.encode(out));
     add(&|out| encode_learned(5, out));
     add(&|out| Taken { outbox: 1, upto: 2 }.encode(out));
+    add(&|out| Declined { outbox: 1, seq: 2, text: "too large" }.encode(out));
     add(&|out| {
         let host = |id| HostRef { id, incarnation: 2, address: "b.example:8476" };
         encode_hosts([host(1), host(2)].into_iter(), out);

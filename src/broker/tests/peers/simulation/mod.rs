@@ -10,10 +10,15 @@ mod repeats;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::super::request;
 use super::*;
 
 const MAILBOXES: [&str; 4] = ["at-0", "at-1", "at-2", "at-3"];
 const EXCHANGE: &str = "news";
+/// On every host: what other hosts refused of it. In the ledger its number is that of its host and `DEAD_AT`.
+const DEAD: &str = "dead";
+const DEAD_AT: usize = 100;
+const DEAD_CONSUMER: u32 = 2;
 const STEPS: u64 = 150;
 /// Turns in which everything there is comes to rest.
 const TURNS_MAX: usize = 200;
@@ -77,6 +82,11 @@ impl World {
             it.hosts[at].house.exchange(client, EXCHANGE, "fanout");
             it.hosts[at].declare(mailbox);
             it.hosts[at].house.bind(client, EXCHANGE, mailbox, "");
+            it.hosts[at].declare(DEAD);
+            let values =
+                [("dead-letter-exchange", text("")), ("dead-letter-routing-key", text(DEAD))];
+            let policy = request::policy("dead", "^peer/", &values);
+            it.hosts[at].house.define(Definition::Policy(policy));
         }
         it.settle();
         let held = names.iter().map(|_| VecDeque::new()).collect();
@@ -88,6 +98,7 @@ impl World {
     fn consume(&mut self, at: usize) {
         let client = self.it.hosts[at].client;
         self.it.hosts[at].house.consume(client, MAILBOXES[at], 1);
+        self.it.hosts[at].house.consume(client, DEAD, DEAD_CONSUMER);
     }
 
     fn run(&mut self) {
@@ -116,6 +127,11 @@ impl World {
             Some(mailbox) => (Post::to(mailbox, &body), vec![chosen]),
             None => (Post::by(EXCHANGE, "", &body), (0..hosts).collect()),
         };
+        let refused = matches!(to[..], [one] if one != at) && self.dice.roll(10) == 0;
+        let to = if refused { vec![DEAD_AT + at] } else { to };
+        if refused {
+            self.it.too_large.insert(body.clone());
+        }
         let published = Published { origin: at, number: self.count, to, confirmed: false };
         self.ledger.published.insert(body, published);
         let client = self.it.hosts[at].client;
@@ -194,8 +210,9 @@ impl World {
         let body = String::from_utf8_lossy(delivery.message.body()).into_owned();
         let redelivered = delivery.redelivered;
         let held = self.held[at].iter().any(|it| it.message.body() == delivery.message.body());
-        let doubled = held || self.ledger.settled.contains(&(body.clone(), at));
-        self.ledger.receipts.push(Receipt { body, mailbox: at, redelivered, doubled });
+        let mailbox = number(at, &delivery);
+        let doubled = held || self.ledger.settled.contains(&(body.clone(), mailbox));
+        self.ledger.receipts.push(Receipt { body, mailbox, redelivered, doubled });
         self.held[at].push_back(delivery);
     }
 
@@ -204,7 +221,7 @@ impl World {
         let Some(delivery) = self.held[at].pop_front() else { return };
         if outcome == Outcome::Accepted && self.it.hosts[at].house.fast_disk {
             let body = String::from_utf8_lossy(delivery.message.body()).into_owned();
-            self.ledger.settled.insert((body, at));
+            self.ledger.settled.insert((body, number(at, &delivery)));
         }
         let run = Run { mailbox: delivery.mailbox, first: delivery.seq, count: 1 };
         let deliveries = [run].into_iter().collect();
@@ -241,6 +258,11 @@ impl World {
     }
 }
 
+/// Of the mailbox that a delivery came from.
+fn number(at: usize, delivery: &Delivery) -> usize {
+    if delivery.consumer == ConsumerId(DEAD_CONSUMER) { DEAD_AT + at } else { at }
+}
+
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     if let Some(one) = number("SIMULATE_SEED") {
@@ -251,7 +273,7 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn hosts_keep_their_promises_whatever_happens_between_them() {
-    let (mut received, mut again) = (0, 0);
+    let (mut received, mut again, mut dead) = (0, 0, 0);
     for seed in seeds() {
         let mut world = World::new(seed);
         world.run();
@@ -264,8 +286,10 @@ fn hosts_keep_their_promises_whatever_happens_between_them() {
         let found: Vec<String> = found.into_iter().flatten().collect();
         assert!(found.is_empty(), "SIMULATE_SEED={seed}:\n{}", found.join("\n"));
         received += world.ledger.receipts.len();
+        dead += world.ledger.receipts.iter().filter(|it| it.mailbox >= DEAD_AT).count();
         again += world.ledger.receipts.iter().filter(|it| it.redelivered).count();
     }
+    assert!(dead > 0, "nothing was refused");
     // A world in which nothing happens keeps every promise.
     assert!(received > 30 && again > 0, "{received} received, {again} of them again");
 }

@@ -1,14 +1,14 @@
-//! What one host publishes to one mailbox is first received in that order.
+//! What one host publishes to one mailbox is first received in that order. Dead letters come from several outboxes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Ledger;
+use super::{DEAD_AT, Ledger};
 
 pub(super) fn find(ledger: &Ledger) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut last: BTreeMap<(usize, usize), u64> = BTreeMap::new();
     let mut found = Vec::new();
-    for receipt in &ledger.receipts {
+    for receipt in ledger.receipts.iter().filter(|it| it.mailbox < DEAD_AT) {
         let Some(published) = ledger.published.get(&receipt.body) else { continue };
         if seen.insert((&receipt.body, receipt.mailbox)) {
             let last = last.entry((published.origin, receipt.mailbox)).or_default();
