@@ -100,6 +100,14 @@ fn browse_shows_messages_and_takes_none() {
     let json = broker.run(&["browse", "jobs", "--count", "1", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["body"], &json["type"]), (&"first\nline".into(), &"note".into()));
+    let rest = ["browse", "jobs", "--json", "--after", json["place"].as_str().unwrap()];
+    let rest: serde_json::Value = serde_json::from_str(&broker.run(&rest)).unwrap();
+    assert_eq!(rest["body"], "second");
+    let notes = broker.run(&["browse", "jobs", "--where", "type = 'note'", "--state", "ready"]);
+    assert_eq!(notes.lines().count(), 2, "{notes}");
+    assert_eq!(broker.fails(&["browse", "jobs", "--state", "delayed"]).0, Some(4));
+    assert_eq!(broker.fails(&["browse", "jobs", "--where", "type ="]).0, Some(1));
+    assert_eq!(broker.fails(&["browse", "jobs", "--state", "gone"]).0, Some(2));
     assert_eq!(broker.run(&["pull", "jobs"]), "first\nline\n");
 }
 

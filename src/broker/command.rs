@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::browse::Browse;
 use super::definition::{Definition, DefinitionKey, Destination};
 use super::message::Message;
 use super::name::{Name, Time};
@@ -241,13 +242,8 @@ pub enum Request {
     OnBehalf(Box<OnBehalf>),
     /// One message, without a channel. `Reply::Routed`, or `Reply::Stopped` where publishers are.
     Post(Arc<Message>),
-    /// `Reply::Browsed`: the first ready messages, which stay as they are.
-    Browse {
-        mailbox: Name,
-        count: usize,
-        /// Of all bodies together; one message comes in any case.
-        bytes_max: u64,
-    },
+    /// `Reply::Browsed`: messages, which stay as they are.
+    Browse(Browse),
     /// Ends a connection, for this reason; needs an administrator unless the origin is the server itself.
     Disconnect {
         connection: ConnectionId,

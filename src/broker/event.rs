@@ -141,11 +141,7 @@ pub enum Reply {
     Routed(bool),
     /// Nothing was done: publishers are stopped, and why.
     Stopped(&'static str),
-    /// In the order of delivery, and how many are ready in all.
-    Browsed {
-        found: Vec<super::Browsed>,
-        ready: u64,
-    },
+    Browsed(super::Browsed),
     Inspection(Box<super::inspect::Inspection>),
 }
 

@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 pub use self::defined::{BindingsOf, ExchangeView};
 pub use self::overview::{MailboxSample, Overview};
-use super::browse::MessageViews;
 use super::command::{ChannelId, ConnectionId, ConsumerId, MailboxId, Seq};
 use super::definition::{BindingDefinition, Definition, DefinitionKind, PolicyDefinition};
 use super::event::Reply;
@@ -37,8 +36,6 @@ pub enum Inspect {
     Mailbox { vhost: Name, name: Name },
     /// Consumers of one mailbox.
     Consumers { vhost: Name, mailbox: Name },
-    /// The first messages of a mailbox, at most so many, for who may read it.
-    Messages { vhost: Name, mailbox: Name, count: usize },
     /// Consumers of the mailboxes after a name, of whole mailboxes, until there are so many.
     AllConsumers { vhost: Name, after: Option<Name>, count: usize },
     /// Keys of a key-value mailbox that have a value, in order, after a key, at most so many.
@@ -75,7 +72,6 @@ pub enum Inspect {
 pub enum Inspection {
     Mailboxes(Vec<MailboxView>),
     Consumers(Vec<ConsumerView>),
-    Messages(MessageViews),
     Keys(Vec<KeyView>),
     Cursors(Vec<CursorView>),
     Connections(Vec<ConnectionView>),
@@ -203,10 +199,6 @@ impl Broker {
             Inspect::Consumers { vhost, mailbox } => {
                 self.check_sight(from, Some(vhost))?;
                 Inspection::Consumers(self.consumer_views(vhost, mailbox)?)
-            }
-            Inspect::Messages { vhost, mailbox, count } => {
-                let count = (*count).min(SLICE_MAX);
-                Inspection::Messages(self.message_views(from, vhost, mailbox, count)?)
             }
             Inspect::AllConsumers { vhost, after, count } => {
                 self.check_sight(from, Some(vhost))?;

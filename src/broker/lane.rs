@@ -96,7 +96,7 @@ pub(super) enum Place<'a> {
 }
 
 impl Place<'_> {
-    fn seq(&self) -> Seq {
+    pub(super) fn seq(&self) -> Seq {
         match self {
             Self::Hot(entry) => entry.seq,
             Self::Cold { seq, .. } => *seq,
@@ -528,24 +528,23 @@ impl Lane {
         self.passed = seq;
     }
 
-    /// The first entries in order, wherever they are.
-    pub(super) fn first_places(&self, count: usize) -> Vec<Place<'_>> {
-        fn cold<'a>(
-            ranges: impl Iterator<Item = &'a Cold>,
-            count: usize,
-        ) -> impl Iterator<Item = Place<'a>> {
-            let places = ranges.flat_map(|cold| {
-                let bytes = cold.bytes / u64::from(cold.count).max(1);
-                (cold.first.0..cold.end()).map(move |seq| Place::Cold { seq: Seq(seq), bytes })
-            });
-            places.take(count)
-        }
+    /// The first entries behind a position in order, wherever they are.
+    pub(super) fn places_after(&self, after: Seq, count: usize) -> Vec<Place<'_>> {
+        let from = Seq(after.0.saturating_add(1));
+        let cold = |cold: &Cold| {
+            let bytes = cold.bytes / u64::from(cold.count).max(1);
+            let seqs = cold.first.0.max(from.0)..cold.end();
+            seqs.map(move |seq| Place::Cold { seq: Seq(seq), bytes })
+        };
+        let listed = |list: &VecDeque<Entry>| list.partition_point(|entry| entry.seq <= after);
+        let within = self.cold.range(..from).next_back().filter(|(_, it)| it.end() > from.0);
+        let start = within.map_or(from, |(first, _)| *first);
         let mut places = Vec::new();
-        places.extend(self.strays.values().take(count).map(Place::Hot));
-        places.extend(self.head.iter().take(count).map(Place::Hot));
-        places.extend(cold(self.loading.iter(), count));
-        places.extend(cold(self.cold.values(), count));
-        places.extend(self.tail.iter().take(count).map(Place::Hot));
+        places.extend(self.strays.range(from..).take(count).map(|(_, it)| Place::Hot(it)));
+        places.extend(self.head.range(listed(&self.head)..).take(count).map(Place::Hot));
+        places.extend(self.loading.iter().flat_map(cold).take(count));
+        places.extend(self.cold.range(start..).flat_map(|(_, it)| cold(it)).take(count));
+        places.extend(self.tail.range(listed(&self.tail)..).take(count).map(Place::Hot));
         places.sort_unstable_by_key(Place::seq);
         places.truncate(count);
         places

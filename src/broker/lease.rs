@@ -141,6 +141,16 @@ impl Leases {
         (at < self.row.len()).then_some(at)
     }
 
+    /// Those behind a position, in order.
+    pub(super) fn after(&self, seq: Seq) -> impl Iterator<Item = &Lease> {
+        let from = Seq(seq.0.saturating_add(1));
+        let end = Seq(self.first.0 + self.row.len() as u64);
+        let before = self.others.range(from..self.first.max(from)).map(|(_, lease)| lease);
+        let passed = (from.0.saturating_sub(self.first.0) as usize).min(self.row.len());
+        let behind = self.others.range(end.max(from)..).map(|(_, lease)| lease);
+        before.chain(self.row.range(passed..).flatten()).chain(behind)
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &Lease> {
         self.others.values().chain(self.row.iter().flatten())
     }
@@ -212,6 +222,8 @@ mod tests {
                 prop_assert!(set.iter().all(|seq| leases.get(Seq(*seq)).is_some()));
                 let held: BTreeSet<u64> = leases.values().map(|it| it.entry.seq.0).collect();
                 prop_assert_eq!(&held, &set);
+                let behind: Vec<u64> = leases.after(Seq(pick)).map(|it| it.entry.seq.0).collect();
+                prop_assert_eq!(behind, set.range(pick + 1..).copied().collect::<Vec<_>>());
             }
         }
     }

@@ -1,41 +1,36 @@
-//! Looking at a mailbox's first messages without taking them: nothing is delivered, leased or marked.
+//! A step through a mailbox's messages for who only looks: bounded, in memory and on disk alike.
 
 use std::sync::Arc;
 
-use super::command::{ConnectionId, Fetched, Seq};
-use super::event::{Effect, Event, Fetch, Reply};
-use super::inspect::SLICE_MAX;
-use super::lane::Place;
+use super::browse::{Bookmark, Browse, Browsed, Found, HolderView, State};
+use super::command::{Fetched, Seq};
+use super::delay::Waiting;
+use super::event::{Effect, Event, Fetch, Reply, Rest};
+use super::lane::{Entry, Place};
+use super::lease::Lease;
 use super::mailbox::{Asker, Mailbox};
 use super::message::Message;
-use super::name::{Name, Time};
-use super::refusal::{Action, Kind, Refusal};
-use super::topology::check_reach;
+use super::name::Time;
+use super::refusal::Refusal;
+use super::selector::Selector;
 use super::turn::Turn;
-use super::{Broker, carry};
 
 /// In `Fetch::lane`: this and above for those who only look, each with a number of its own.
 const LOOKS: u16 = 1024;
 /// Looks that wait for the store at a time in one mailbox.
 const LOOKS_MAX: usize = 64;
-
-/// A message as it rests.
-#[derive(Clone, Debug)]
-pub struct Browsed {
-    pub seq: Seq,
-    pub message: Arc<Message>,
-    pub redelivered: bool,
-    /// Failed attempts so far, where the mailbox counts them.
-    pub attempts: Option<u32>,
-}
+/// Messages that one step holds against its selector, and what is read from the store for it.
+const SEARCHED_MAX: usize = 1024;
+const SEARCHED_BYTES_MAX: u64 = 4 << 20;
+/// What a message that waits in the store for its time is taken for, as nobody knows its size.
+const DELAYED_BYTES: u64 = 16 << 10;
 
 /// Somebody who waits for messages from the store.
 #[derive(Debug)]
 pub(super) struct Look {
     asker: Asker,
     lane: u16,
-    /// In the order of delivery; `None` for what is on its way.
-    slots: Vec<(Seq, Option<Browsed>)>,
+    step: Step,
 }
 
 /// Looks of one mailbox.
@@ -51,73 +46,247 @@ impl Looks {
     }
 }
 
-impl Broker {
-    /// Ready messages in the order of delivery, at most so many and so large together; one at least, if there is one.
-    pub(super) fn browse(
-        &mut self,
-        from: ConnectionId,
-        asker: Asker,
-        name: &Name,
-        (count, bytes_max): (usize, u64),
-        now: Time,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
-        let (user, vhost) = self.whose(from)?;
-        self.access.check(&user, &vhost, Action::Read, Kind::Mailbox, name)?;
-        let id = self.vhosts.get(&vhost).and_then(|it| it.mailboxes.get(name)).copied();
-        let mut turn = carry!(self, now, out);
-        let Some(mailbox) = id.and_then(|id| self.mailboxes.get_mut(&id)) else {
-            return Err(Refusal::NoSuchMailbox { name: name.clone(), vhost });
-        };
-        check_reach(mailbox, from)?;
-        if mailbox.looks.waiting.len() >= LOOKS_MAX {
-            return Err(Refusal::Limit("too many look at this queue at the same time".into()));
+/// What one step saw, in order.
+#[derive(Debug)]
+struct Step {
+    selector: Option<Arc<Selector>>,
+    slots: Vec<Slot>,
+    count: usize,
+    bytes_max: u64,
+    /// Looked at, found or not.
+    seen: usize,
+    /// Of what matches or may match.
+    bytes: u64,
+    /// Behind which there is more.
+    next: Option<Bookmark>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    at: Bookmark,
+    /// What memory knows of a message that only the store holds: failed attempts, and whether it was delivered.
+    known: Option<(u32, bool)>,
+    found: Option<Found>,
+}
+
+impl Step {
+    fn new(browse: &Browse) -> Self {
+        Self {
+            selector: browse.selector.clone(),
+            slots: Vec::new(),
+            count: browse.count,
+            bytes_max: browse.bytes_max,
+            seen: 0,
+            bytes: 0,
+            next: browse.after,
         }
-        mailbox.look(asker, count.min(SLICE_MAX), bytes_max, &mut turn);
-        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        let bytes_max = match self.selector {
+            Some(_) => SEARCHED_BYTES_MAX,
+            None => self.bytes_max,
+        };
+        let hot = || self.slots.iter().filter(|slot| slot.found.is_some()).count();
+        let seen_max = if self.selector.is_some() { SEARCHED_MAX } else { self.count };
+        self.seen >= seen_max || (self.seen > 0 && self.bytes >= bytes_max) || hot() >= self.count
+    }
+
+    fn wants(&self, message: &Message) -> bool {
+        self.selector.as_ref().is_none_or(|it| it.matches(message.properties()))
+    }
+
+    /// Takes one more into the step. False where it is full already.
+    fn add(&mut self, at: Bookmark, spot: Spot) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        self.seen += 1;
+        self.next = Some(at);
+        match spot {
+            Spot::Here(found) if !self.wants(&found.message) => {}
+            Spot::Here(found) => {
+                self.bytes += found.message.body().len() as u64;
+                self.slots.push(Slot { at, known: None, found: Some(*found) });
+            }
+            Spot::Stored { bytes, known } => {
+                self.bytes += bytes;
+                self.slots.push(Slot { at, known, found: None });
+            }
+        }
+        true
+    }
+
+    /// What the store has to give, ascending.
+    fn ranges(&self) -> Vec<(Seq, u32)> {
+        let stored = self.slots.iter().filter(|slot| slot.found.is_none());
+        let mut seqs: Vec<Seq> = stored.map(|slot| slot.at.seq).collect();
+        seqs.sort_unstable();
+        let mut ranges: Vec<(Seq, u32)> = Vec::new();
+        for seq in seqs {
+            match ranges.last_mut() {
+                Some((first, count)) if first.0 + u64::from(*count) == seq.0 => *count += 1,
+                _ => ranges.push((seq, 1)),
+            }
+        }
+        ranges
+    }
+
+    /// As much of it as was asked for.
+    fn end(self, ready: u64) -> Browsed {
+        let mut browsed = Browsed { found: Vec::new(), next: self.next, ready };
+        let mut bytes = 0;
+        for found in self.slots.into_iter().filter_map(|slot| slot.found) {
+            if browsed.found.len() >= self.count || (bytes >= self.bytes_max && bytes > 0) {
+                browsed.next = browsed.found.last().map(|found: &Found| found.at);
+                break;
+            }
+            bytes += found.message.body().len() as u64;
+            browsed.found.push(found);
+        }
+        browsed
     }
 }
 
+/// A message that a step came by.
+enum Spot {
+    Here(Box<Found>),
+    Stored { bytes: u64, known: Option<(u32, bool)> },
+}
+
 impl Mailbox {
-    fn look(&mut self, asker: Asker, count: usize, bytes_max: u64, turn: &mut Turn<'_>) {
-        let mut slots = Vec::new();
-        let mut ranges: Vec<(Seq, u32)> = Vec::new();
-        let mut bytes = 0;
-        for lane in self.lanes.iter().rev() {
-            for place in lane.first_places(count - slots.len()) {
-                if bytes >= bytes_max && !slots.is_empty() {
-                    break;
-                }
-                match place {
-                    Place::Hot(entry) => {
-                        bytes += entry.body_size();
-                        slots.push((
-                            entry.seq,
-                            Some(self.shown(entry.seq, entry.rest, &entry.message)),
-                        ));
-                    }
-                    Place::Cold { seq, bytes: size } => {
-                        bytes += size;
-                        slots.push((seq, None));
-                        match ranges.last_mut() {
-                            Some((first, count)) if first.0 + u64::from(*count) == seq.0 => {
-                                *count += 1;
-                            }
-                            _ => ranges.push((seq, 1)),
-                        }
-                    }
-                }
+    pub(super) fn look(
+        &mut self,
+        asker: Asker,
+        browse: &Browse,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        if self.looks.waiting.len() >= LOOKS_MAX {
+            return Err(Refusal::Limit("too many look at this queue at the same time".into()));
+        }
+        let step = self.step(browse);
+        let lane = LOOKS + self.looks.last;
+        let ranges = step.ranges();
+        let look = Look { asker, lane, step };
+        if ranges.is_empty() {
+            self.tell(look, turn);
+        } else {
+            self.looks.last = (self.looks.last + 1) % (u16::MAX - LOOKS);
+            self.looks.waiting.push(look);
+            turn.out.push(Effect::Fetch(Fetch { mailbox: self.id, lane, ranges }));
+        }
+        Ok(())
+    }
+
+    fn step(&self, browse: &Browse) -> Step {
+        let mut step = Step::new(browse);
+        let first = browse.after.map(|after| after.state);
+        for state in State::ALL {
+            if !browse.states.has(state) || first.is_some_and(|first| state < first) {
+                continue;
+            }
+            let after = browse.after.filter(|after| after.state == state);
+            let whole = match state {
+                State::Ready => self.see_ready(after, &mut step),
+                State::Unsettled => self.see_unsettled(after, &mut step),
+                State::Delayed => self.see_delayed(after, &mut step),
+                State::Dead => self.see_dead(after, &mut step),
+            };
+            if !whole {
+                return step;
             }
         }
-        let lane = LOOKS + self.looks.last;
-        let look = Look { asker, lane, slots };
-        if ranges.is_empty() {
-            return self.tell(look, turn);
+        step.next = None;
+        step
+    }
+
+    /// Each of these adds what lies behind a place; false where there was no room for all.
+    fn see_ready(&self, after: Option<Bookmark>, step: &mut Step) -> bool {
+        let most = SEARCHED_MAX.max(step.count) + 1;
+        if let Some(stream) = &self.stream {
+            let places = stream.places_after(after.map_or(Seq(0), |it| it.seq), most);
+            return self.see_places(0, places, step);
         }
-        ranges.sort_unstable();
-        self.looks.last = (self.looks.last + 1) % (u16::MAX - LOOKS);
-        self.looks.waiting.push(look);
-        turn.out.push(Effect::Fetch(Fetch { mailbox: self.id, lane, ranges }));
+        let top = self.lanes.len() as u64 - 1;
+        for order in after.map_or(0, |it| it.order)..=top {
+            let behind = after.filter(|it| it.order == order).map_or(Seq(0), |it| it.seq);
+            let lane = &self.lanes[(top - order) as usize];
+            if !self.see_places(order, lane.places_after(behind, most - step.seen), step) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn see_places(&self, order: u64, places: Vec<Place<'_>>, step: &mut Step) -> bool {
+        places.into_iter().all(|place| {
+            let at = Bookmark { state: State::Ready, order, seq: place.seq() };
+            let spot = match place {
+                Place::Hot(entry) => Spot::Here(Box::new(self.found(at, entry))),
+                Place::Cold { bytes, .. } => Spot::Stored { bytes, known: None },
+            };
+            step.add(at, spot)
+        })
+    }
+
+    fn see_unsettled(&self, after: Option<Bookmark>, step: &mut Step) -> bool {
+        let state = State::Unsettled;
+        self.leases.after(after.map_or(Seq(0), |it| it.seq)).all(|lease| {
+            let at = Bookmark { state, order: 0, seq: lease.entry.seq };
+            let holder = Some(self.holder(lease));
+            let found = Found { holder, ..self.found(at, &lease.entry) };
+            step.add(at, Spot::Here(Box::new(found)))
+        })
+    }
+
+    fn holder(&self, lease: &Lease) -> HolderView {
+        let Lease { connection, channel, consumer, since, .. } = *lease;
+        let consumer = consumer.and_then(|id| self.consumers.get(connection, id));
+        let tag = consumer.map(|consumer| consumer.tag.clone());
+        HolderView { connection, channel, tag, since }
+    }
+
+    fn see_delayed(&self, after: Option<Bookmark>, step: &mut Step) -> bool {
+        let state = State::Delayed;
+        let behind = after.map(|it| (Time(it.order), it.seq)).unwrap_or_default();
+        self.delayed.after(behind).all(|((due, seq), waiting)| {
+            let at = Bookmark { state, order: due.0, seq };
+            let spot = match waiting {
+                Waiting::Hot(entry) => Spot::Here(Box::new(self.found(at, entry))),
+                Waiting::Cold { seen, attempts } => {
+                    Spot::Stored { bytes: DELAYED_BYTES, known: Some((*attempts, *seen)) }
+                }
+            };
+            step.add(at, spot)
+        })
+    }
+
+    fn see_dead(&self, after: Option<Bookmark>, step: &mut Step) -> bool {
+        let state = State::Dead;
+        self.unburied.after(after.map_or(Seq(0), |it| it.seq)).all(|entry| {
+            let at = Bookmark { state, order: 0, seq: entry.seq };
+            step.add(at, Spot::Here(Box::new(self.found(at, entry))))
+        })
+    }
+
+    fn found(&self, at: Bookmark, entry: &Entry) -> Found {
+        self.found_stored(at, &entry.message, entry.rest)
+    }
+
+    fn found_stored(&self, at: Bookmark, message: &Arc<Message>, mut rest: Rest) -> Found {
+        let log = self.stream.is_some();
+        rest.redelivered |= !log && self.mark.was_seen(at.seq);
+        if at.state == State::Delayed {
+            rest.deliver_at = Time(at.order);
+        }
+        Found {
+            at,
+            message: message.clone(),
+            rest,
+            attempts: self.counts_attempts().then_some(rest.attempts),
+            offset: log.then(|| at.seq.0.saturating_sub(1)),
+            holder: None,
+        }
     }
 
     /// Whether the store's answer is for somebody who only looks.
@@ -128,31 +297,30 @@ impl Mailbox {
     /// The store's answer to a look. What is damaged or gone is left out; whoever takes it next finds out.
     pub(super) fn looked(&mut self, fetched: Fetched, turn: &mut Turn<'_>) {
         let at = self.looks.waiting.iter().position(|look| look.lane == fetched.lane);
-        let Some(mut look) = at.map(|at| self.looks.waiting.remove(at)) else { return };
-        for found in fetched.messages {
-            let Ok(message) = found.message else { continue };
-            let slot =
-                look.slots.iter_mut().find(|(seq, slot)| *seq == found.seq && slot.is_none());
-            if let Some((seq, slot)) = slot {
-                *slot = Some(self.shown(*seq, found.rest, &message));
+        let Some(mut look) = at.map(|at| self.looks.waiting.swap_remove(at)) else { return };
+        let messages = fetched.messages.into_iter();
+        let mut here: Vec<_> = messages
+            .filter_map(|it| Some((it.seq, it.rest, it.message.ok()?)))
+            .filter(|(.., message)| look.step.wants(message))
+            .collect();
+        here.sort_unstable_by_key(|(seq, ..)| *seq);
+        for slot in look.step.slots.iter_mut().filter(|slot| slot.found.is_none()) {
+            let Ok(place) = here.binary_search_by_key(&slot.at.seq, |(seq, ..)| *seq) else {
+                continue;
+            };
+            let (_, mut rest, ref message) = here[place];
+            if let Some((attempts, seen)) = slot.known {
+                rest.attempts = attempts;
+                rest.redelivered |= seen;
             }
+            slot.found = Some(self.found_stored(slot.at, message, rest));
         }
         self.tell(look, turn);
     }
 
-    fn shown(&self, seq: Seq, rest: super::Rest, message: &Arc<Message>) -> Browsed {
-        Browsed {
-            seq,
-            message: message.clone(),
-            redelivered: rest.redelivered || self.mark.was_seen(seq),
-            attempts: self.counts_attempts().then_some(rest.attempts),
-        }
-    }
-
     fn tell(&self, look: Look, turn: &mut Turn<'_>) {
         let Asker { connection, channel, ticket, .. } = look.asker;
-        let found = look.slots.into_iter().filter_map(|(_, slot)| slot).collect();
-        let result = Ok(Reply::Browsed { found, ready: self.ready });
+        let result = Ok(Reply::Browsed(look.step.end(self.ready)));
         let event = Event::Reply { channel, ticket, result };
         turn.out.push(Effect::NotifyDurable(connection, event));
     }

@@ -59,12 +59,12 @@ mod vhost;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use browse::{Bookmark, Browse, Browsed, Found, NoPlace, NoState, State, States};
 pub use command::*;
 pub use definition::*;
 pub use event::*;
 pub use flow::{Deaths, Inflow, Outflow, Passage, ProtocolFlow, Sizes, Waits};
 pub use limits::{Limits, MailboxKind, Overflow, TIME_SPAN_MAX_MS};
-pub use look::Browsed;
 pub use mailbox::Counts;
 pub use message::*;
 pub use name::{Name, Time};
@@ -313,9 +313,9 @@ impl Broker {
                 Err(Refusal::NotAdministrator("only the server acts for others".into()))
             }
             Request::Post(message) => self.post(from, message, now, out),
-            Request::Browse { mailbox, count, bytes_max } => {
+            Request::Browse(browse) => {
                 let asker = Asker { connection: from, channel, ticket, no_ack: false };
-                match self.browse(from, asker, &mailbox, (count, bytes_max), now, out) {
+                match self.browse(from, asker, browse, now, out) {
                     Ok(()) => return,
                     Err(refusal) => Err(refusal),
                 }

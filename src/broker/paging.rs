@@ -124,11 +124,11 @@ impl Mailbox {
 
     /// What `load` asked for is here.
     pub(super) fn fetched(&mut self, fetched: Fetched, turn: &mut Turn<'_>) {
-        if self.stream.is_some() {
-            return self.fetched_stream(fetched, turn);
-        }
         if Self::is_look(&fetched) {
             return self.looked(fetched, turn);
+        }
+        if self.stream.is_some() {
+            return self.fetched_stream(fetched, turn);
         }
         let recalled = fetched.lane == RECALLED;
         let mut whole = Vec::with_capacity(fetched.messages.len());

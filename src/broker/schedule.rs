@@ -39,7 +39,12 @@ impl Broker {
     }
 
     /// The mailbox of a delaying exchange belongs to the exchange.
-    fn check_schedule(&self, user: &Name, vhost: &Name, mailbox: &Mailbox) -> Result<(), Refusal> {
+    pub(super) fn check_schedule(
+        &self,
+        user: &Name,
+        vhost: &Name,
+        mailbox: &Mailbox,
+    ) -> Result<(), Refusal> {
         match &mailbox.feeds {
             Some(exchange) => {
                 self.access.check(user, vhost, Action::Configure, Kind::Exchange, exchange)

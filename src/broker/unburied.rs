@@ -24,6 +24,12 @@ impl Unburied {
         self.entries.len() as u64
     }
 
+    /// Those behind a position, in order.
+    pub(super) fn after(&self, seq: Seq) -> impl Iterator<Item = &Entry> {
+        let from = Seq(seq.0.saturating_add(1));
+        self.entries.range(from..).map(|(_, (entry, _))| entry)
+    }
+
     pub(super) fn next_due(&self) -> Option<Time> {
         self.retry
     }

@@ -75,7 +75,7 @@ enum Verb {
     Delayed(Box<To<delayed::DelayedVerb>>),
     Push(Box<To<push::Push>>),
     Pull(Box<To<pull::Pull>>),
-    Browse(Box<To<browse::Browse>>),
+    Browse(Box<To<browse::BrowseVerb>>),
     Publish(Box<To<topic::Publish>>),
     Subscribe(Box<To<topic::SubscribeVerb>>),
     Request(Box<To<topic::Request>>),

@@ -1,6 +1,6 @@
 //! Lists and definitions: what the broker shows of itself, and what administrators change.
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use pillarbox_native as wire;
 
 use super::{Client, Error, table};
@@ -26,8 +26,6 @@ pub enum List {
     Policies,
     /// Messages of a mailbox that wait for their time, the next first.
     Delayed,
-    /// Of one mailbox, not taken out of it.
-    Messages,
     Limits,
     /// Other hosts, and what waits for them here.
     Peers,
@@ -64,7 +62,6 @@ impl List {
             Self::Vhosts => wire::List::VHOSTS,
             Self::Policies => wire::List::POLICIES,
             Self::Delayed => wire::List::DELAYED,
-            Self::Messages => wire::List::MESSAGES,
             Self::Limits => wire::List::LIMITS,
             Self::Peers => wire::List::PEERS,
             Self::Keys => wire::List::KEYS,
@@ -112,23 +109,8 @@ impl Client {
     ) -> Result<(Vec<Row>, bool), Error> {
         let what = list.number();
         let asked = wire::List { what, vhost: "", name, after: after.as_bytes(), count };
-        let (mut payload, more) = self.line.ask(|id, out| asked.encode(id, out))?.done().await?;
-        let short = |_| Error::unexpected("a list");
-        let count = payload.try_get_u32_le().map_err(short)?;
-        let mut rows = Vec::new();
-        for _ in 0..count {
-            let size = payload.try_get_u32_le().map_err(short)? as usize;
-            if payload.len() < size {
-                return Err(Error::unexpected("a list"));
-            }
-            rows.push(table::decode(&payload.split_to(size)));
-        }
-        Ok((rows, more))
-    }
-
-    /// The first rows of a list, at most so many and at most what comes in one answer.
-    pub async fn list_some(&self, list: List, name: &str, count: u32) -> Result<Vec<Row>, Error> {
-        self.slice(list, name, "", count).await.map(|(rows, _)| rows)
+        let (payload, more) = self.line.ask(|id, out| asked.encode(id, out))?.done().await?;
+        Ok((read_rows(payload)?, more))
     }
 
     /// Creates or changes a definition. For administrators.
@@ -143,6 +125,21 @@ impl Client {
         let undefine = wire::Undefine { what: what.number(), path: path.to_vec() };
         self.line.ask(|id, out| undefine.encode(id, out))?.done().await.map(drop)
     }
+}
+
+/// The rows of an answer.
+pub(super) fn read_rows(mut payload: Bytes) -> Result<Vec<Row>, Error> {
+    let short = |_| Error::unexpected("a list");
+    let count = payload.try_get_u32_le().map_err(short)?;
+    let mut rows = Vec::new();
+    for _ in 0..count {
+        let size = payload.try_get_u32_le().map_err(short)? as usize;
+        if payload.len() < size {
+            return Err(Error::unexpected("a list"));
+        }
+        rows.push(table::decode(&payload.split_to(size)));
+    }
+    Ok(rows)
 }
 
 /// Where the next slice goes on.

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod browse;
 mod connect;
 mod cursor;
 mod declare;
@@ -43,6 +44,7 @@ use std::time::Duration;
 use pillarbox_native::{self as wire, Code, PushBatch};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use self::browse::{Browse, Browsed};
 pub use self::connect::{Connect, Proof};
 pub use self::declare::{Binding, Declared, Exchange, Mailbox};
 pub use self::error::Error;

@@ -10,7 +10,7 @@ use crate::broker::inspect::{
     ChannelView, ConnectionView, ConsumerView, ExchangeView, MailboxView, Overview,
 };
 use crate::broker::{
-    BindingDefinition, Browsed, ConnectionId, Delivery, Destination, Message, Name,
+    BindingDefinition, Browsed, ConnectionId, Delivery, Destination, Found, Message, Name,
     ParameterDefinition, PermissionDefinition, PolicyDefinition, Properties, Table, Time,
     TopicPermissionDefinition, UserDefinition, VhostDefinition,
 };
@@ -509,8 +509,44 @@ pub struct Showing {
     pub truncate: Option<usize>,
 }
 
-pub fn browsed(it: &Browsed, left: u64, showing: Showing) -> Value {
-    message(&it.message, it.redelivered, it.attempts, left, showing)
+/// A message as RabbitMQ shows one that stays.
+pub fn found(it: &Found, left: u64, showing: Showing) -> Value {
+    message(&it.message, it.rest.redelivered, it.attempts, left, showing)
+}
+
+/// Messages in whatever state, and where to look next.
+pub fn browsed(it: &Browsed, showing: Showing) -> Value {
+    let row = |it: &Found| {
+        let mut row = found(it, 0, showing);
+        if let Value::Object(row) = &mut row {
+            row.remove("message_count");
+            row.insert("state".into(), it.at.state.as_str().into());
+            row.insert("position".into(), it.at.seq.0.into());
+            row.insert("place".into(), it.at.to_string().into());
+            row.insert("since_ms".into(), it.rest.since.0.into());
+            if let Some(offset) = it.offset {
+                row.insert("offset".into(), offset.into());
+            }
+            if it.rest.deliver_at.0 > 0 {
+                row.insert("due_ms".into(), it.rest.deliver_at.0.into());
+            }
+            if let Some(holder) = &it.holder {
+                let consumer = holder.tag.as_ref().map(|tag| tag.as_str());
+                let holder = json!({
+                    "connection": holder.connection.0,
+                    "channel": holder.channel.0,
+                    "consumer_tag": consumer,
+                    "since_ms": holder.since.0,
+                });
+                row.insert("holder".into(), holder);
+            }
+        }
+        row
+    };
+    json!({
+        "messages": it.found.iter().map(row).collect::<Vec<_>>(),
+        "next": it.next.map(|next| next.to_string()),
+    })
 }
 
 pub fn delivered(it: &Delivery, left: u64, showing: Showing) -> Value {

@@ -2,7 +2,21 @@
 
 use serde_json::{Map, Value, json};
 
-use super::routes::{Needs, ROUTES};
+use super::routes::{Call, Needs, ROUTES};
+
+/// What may stand behind the question mark where messages are shown.
+const BROWSE: &[(&str, &str, &str)] = &[
+    (
+        "state",
+        "string",
+        "ready, unsettled, delayed, dead, with commas between them; without it all",
+    ),
+    ("where", "string", "A condition over headers and properties, as JMS has it"),
+    ("after", "string", "The place behind which to go on: `next` of the page before"),
+    ("count", "integer", "At most so many messages, 20 where nothing is said, never more than 500"),
+    ("encoding", "string", "`base64` for all bodies; otherwise only for those that are no text"),
+    ("truncate", "integer", "Bodies are cut to so many bytes"),
+];
 
 pub fn describe() -> Value {
     let mut paths: Map<String, Value> = Map::new();
@@ -11,9 +25,14 @@ pub fn describe() -> Value {
             .path
             .split('/')
             .filter_map(|part| part.strip_prefix('{').and_then(|part| part.strip_suffix('}')));
-        let parameters: Vec<Value> = names
+        let mut parameters: Vec<Value> = names
             .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
             .collect();
+        if route.call == Call::BrowseMessages {
+            parameters.extend(BROWSE.iter().map(|(name, kind, about)| {
+                json!({"name": name, "in": "query", "description": about, "schema": {"type": kind}})
+            }));
+        }
         let needs = match route.needs {
             Needs::Nothing => "nothing",
             Needs::Management => "management",

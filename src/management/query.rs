@@ -65,7 +65,7 @@ impl Query {
         self.get(name) == Some("true")
     }
 
-    fn number(&self, name: &str) -> Result<Option<usize>, Fault> {
+    pub fn number(&self, name: &str) -> Result<Option<usize>, Fault> {
         let Some(text) = self.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
         let number: Option<u32> = text.parse().ok().filter(|number| *number > 0);
         let wrong = || Fault::bad_request(format!("{name} must be a positive number: '{text}'"));

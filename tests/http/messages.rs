@@ -204,3 +204,40 @@ async fn an_operator_closes_a_connection_and_says_why() {
     assert!(!connection.status().connected(), "{error}");
     assert_eq!(house.ask("DELETE", &format!("/api/connections/{name}"), None).await.status, 404);
 }
+
+#[tokio::test]
+async fn messages_are_searched_and_stay() {
+    let house = House::new().await;
+    house.queue("q").await;
+    for n in 1..=5 {
+        let properties = json!({"headers": {"n": n}});
+        let body = json!({"properties": properties, "routing_key": "q", "payload": n.to_string(), "payload_encoding": "string"});
+        house.does("POST", "/api/exchanges/%2F/amq.default/publish", body, 200).await;
+    }
+    let path = "/api/queues/%2F/q/messages";
+    let page = house.get(&format!("{path}?where=n%3E2&count=2")).await;
+    let payloads = |page: &Value| -> Vec<Value> {
+        page["messages"].as_array().unwrap().iter().map(|it| it["payload"].clone()).collect()
+    };
+    assert_eq!(payloads(&page), ["3", "4"]);
+    let first = &page["messages"][0];
+    assert_eq!((&first["state"], &first["position"]), (&json!("ready"), &json!(3)));
+    let next = page["next"].as_str().unwrap();
+    let page = house.get(&format!("{path}?where=n%3E2&count=2&after={next}")).await;
+    assert_eq!((payloads(&page), &page["next"]), (vec![json!("5")], &Value::Null));
+    let none = house.get(&format!("{path}?state=unsettled,delayed")).await;
+    assert_eq!(none, json!({"messages": [], "next": null}));
+    assert_eq!(house.get("/api/queues/%2F/q").await["messages_ready"], 5);
+    for wrong in ["where=n+%3E", "state=gone", "after=here", "count=-1"] {
+        house.does("GET", &format!("{path}?{wrong}"), Value::Null, 400).await;
+    }
+    house.does("GET", "/api/queues/%2F/missing/messages", Value::Null, 404).await;
+    let described = house.get("/api/openapi.json").await;
+    let parameters =
+        &described["paths"]["/api/queues/{vhost}/{name}/messages"]["get"]["parameters"];
+    let names: Vec<_> = parameters.as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!(
+        names,
+        ["vhost", "name", "state", "where", "after", "count", "encoding", "truncate"]
+    );
+}

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use pillarbox::broker::Value;
-use pillarbox::client::{Binding, Client, Error, Exchange, List, Mailbox, NewMessage, Subscribe};
+use pillarbox::client::{
+    Binding, Browse, Client, Error, Exchange, List, Mailbox, NewMessage, Subscribe,
+};
 use pillarbox_native::Code;
 
 use crate::oracle::Need;
@@ -102,7 +104,7 @@ async fn ask(ann: &Client, request: &str) -> Result<(), Error> {
         "pull" => ann.pull("ab", 1, Duration::ZERO).await.map(drop),
         "pull settled" => ann.pull_settled("ab", 1, Duration::ZERO).await.map(drop),
         "subscribe" => ann.subscribe("ab", &Subscribe::default()).await?.end().await,
-        "browse" => ann.list(List::Messages, "ab").await.map(drop),
+        "browse" => ann.browse("ab", &Browse::default()).await.map(drop),
         "delayed" => ann.list(List::Delayed, "ab").await.map(drop),
         "delete" => ann.delete("ab", false, false).await.map(drop),
         "delete exchange" => ann.delete_exchange("abx", false).await,

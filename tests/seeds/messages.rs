@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use pillarbox::Broker;
 use pillarbox::broker::{NEUTRAL, Value};
-use pillarbox::client::{Binding, Client, Exchange, List, Mailbox, NewMessage, Outcome, Subscribe};
+use pillarbox::client::{
+    Binding, Browse, Client, Exchange, List, Mailbox, NewMessage, Outcome, Subscribe,
+};
 use pillarbox_native::Code;
 use tokio::time::timeout;
 
@@ -273,8 +275,9 @@ async fn browsing_takes_nothing() {
         client.push("jobs", NewMessage::from(body).header("n", body)).await.unwrap();
     }
     let held = client.pull("jobs", 1, SHORT).await.unwrap().deliveries;
-    let rows = client.list_some(List::Messages, "jobs", 10).await.unwrap();
-    let shown: Vec<_> = rows
+    let browsed = client.browse("jobs", &Browse::default()).await.unwrap();
+    let shown: Vec<_> = browsed
+        .messages
         .iter()
         .map(|row| {
             let bytes = |name: &str| row.get(name).and_then(Value::as_bytes).unwrap().clone();

@@ -54,6 +54,8 @@ kinds! {
     Bind = 0x25,
     Unbind = 0x26,
     Retime = 0x27,
+    /// Messages of a mailbox, which stay where they are.
+    Browse = 0x28,
     List = 0x30,
     Define = 0x31,
     Undefine = 0x32,

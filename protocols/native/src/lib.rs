@@ -35,8 +35,8 @@ pub use properties::{DEPTH_MAX, PropertiesRef, is_table};
 pub use push::{NewMessage, Push, PushBatch, PushedRef, Will};
 pub use reader::Malformed;
 pub use request::{
-    Bind, DeclareExchange, DeclareMailbox, Define, DeleteExchange, DeleteMailbox, List, Login,
-    Pull, Request, Retime, Subscribe, Undefine, Unsubscribe, encode_credit, encode_purge,
+    Bind, Browse, DeclareExchange, DeclareMailbox, Define, DeleteExchange, DeleteMailbox, List,
+    Login, Pull, Request, Retime, Subscribe, Undefine, Unsubscribe, encode_credit, encode_purge,
 };
 pub use settle::{Outcome, RUN_SIZE, Run, Settle};
 pub use writer::{FrameWriter, put_short, put_table, write_empty, write_frame};

@@ -6,7 +6,7 @@ use crate::frame::{Frame, Kind};
 use crate::push::{Push, Will};
 use crate::reader::{Malformed, Reader};
 use crate::settle::Settle;
-use crate::writer::{put_short, put_table, write_frame};
+use crate::writer::{put_short, put_table, put_text, write_frame};
 
 /// A request, borrowed from its frame.
 #[derive(Clone, Debug)]
@@ -29,6 +29,7 @@ pub enum Request<'a> {
     Bind(Bind<'a>),
     Unbind(Bind<'a>),
     Retime(Retime<'a>),
+    Browse(Browse<'a>),
     List(List<'a>),
     Define(Define<'a>),
     Undefine(Undefine<'a>),
@@ -73,6 +74,7 @@ impl<'a> Request<'a> {
                 seq: r.u64()?,
                 to_ms: r.u64()?,
             }),
+            Kind::Browse => Self::Browse(Browse::read(r)?),
             Kind::List => Self::List(List {
                 what: r.u8()?,
                 vhost: r.name()?,
@@ -431,7 +433,6 @@ impl List<'_> {
     pub const POLICIES: u8 = 9;
     /// Messages of the mailbox `name` that wait for their time.
     pub const DELAYED: u8 = 11;
-    pub const MESSAGES: u8 = 20;
     /// Of users and of virtual hosts.
     pub const LIMITS: u8 = 12;
     /// Other hosts, and what waits for them.
@@ -471,6 +472,41 @@ impl Retime<'_> {
             out.put_u64_le(self.due_ms);
             out.put_u64_le(self.seq);
             out.put_u64_le(self.to_ms);
+        });
+    }
+}
+
+/// Messages of a mailbox that stay where they are, a step at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Browse<'a> {
+    pub mailbox: &'a str,
+    /// A bit for each: 1 ready, 2 unsettled, 4 delayed, 8 dead. 0 for all.
+    pub states: u8,
+    /// A condition as JMS has it; empty for everything.
+    pub selector: &'a str,
+    /// What the step before answered; empty to begin.
+    pub after: &'a [u8],
+    pub count: u32,
+}
+
+impl<'a> Browse<'a> {
+    fn read(r: &mut Reader<'a>) -> Result<Self, Malformed> {
+        Ok(Self {
+            mailbox: r.name()?,
+            states: r.u8()?,
+            selector: r.text()?,
+            after: r.short()?,
+            count: r.u32()?,
+        })
+    }
+
+    pub fn encode(&self, id: u32, out: &mut BytesMut) {
+        write_frame(Kind::Browse, 0, id, out, |out| {
+            put_short(self.mailbox.as_bytes(), out);
+            out.put_u8(self.states);
+            put_text(self.selector, out);
+            put_short(self.after, out);
+            out.put_u32_le(self.count);
         });
     }
 }

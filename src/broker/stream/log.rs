@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::Bounds;
 use crate::broker::command::{FetchedMessage, Seq};
 use crate::broker::event::RecoveredRun;
-use crate::broker::lane::Entry;
+use crate::broker::lane::{Entry, Place};
 use crate::broker::name::Time;
 use crate::broker::{Epoch, Settings};
 
@@ -356,6 +356,38 @@ impl Log {
             Some(_) => Found::Cold,
             None => Found::Hole(self.hot_first()),
         }
+    }
+
+    /// The first messages behind a position that can be seen, wherever they are.
+    pub(super) fn places_after(&self, after: Seq, count: usize) -> Vec<Place<'_>> {
+        let from = Seq(after.0.saturating_add(1)).max(self.first()).min(self.visible);
+        let place = |seq: Seq, bytes: u64| {
+            self.in_memory_at(seq).map_or(Place::Cold { seq, bytes }, Place::Hot)
+        };
+        if let Some(live) = &self.live {
+            let live = live.range(from..self.visible).take(count);
+            return live.map(|(seq, bytes)| place(*seq, (*bytes).into())).collect();
+        }
+        let begin = self.segments.partition_point(|segment| segment.end() <= from);
+        let mut places = Vec::new();
+        for segment in self.segments.range(begin..) {
+            if places.len() >= count {
+                break;
+            }
+            let bytes = segment.bytes / u64::from(segment.count).max(1);
+            let seqs = segment.first.max(from).0..segment.end().min(self.visible).0;
+            let room = count - places.len();
+            places.extend(seqs.take(room).map(|seq| place(Seq(seq), bytes)));
+        }
+        places
+    }
+
+    fn in_memory_at(&self, seq: Seq) -> Option<&Entry> {
+        if let Some(at) = seq.0.checked_sub(self.hot_first().0) {
+            return self.hot.get(at as usize);
+        }
+        let (_, block) = self.blocks.range(..=seq).next_back()?;
+        block.from(seq).filter(|entry| entry.seq == seq)
     }
 
     /// The segment that has this position, or the first behind it.

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use super::command::{ChannelId, ConnectionId, Consume, ConsumerId, Fetched, Outcome, Run, Seq};
 use super::definition::{CursorDefinition, Definition, DefinitionKey};
 use super::event::{Effect, Fetch, RecoveredMailbox, Rest, Write};
-use super::lane::Entry;
+use super::lane::{Entry, Place};
 use super::limits::{Limits, MailboxKind};
 use super::mailbox::Mailbox;
 use super::message::Message;
@@ -121,6 +121,11 @@ impl Stream {
 
     pub(super) fn raise(&mut self, connection: ConnectionId, consumer: ConsumerId, prefetch: u32) {
         self.readers.raise((connection, consumer), prefetch);
+    }
+
+    /// The first messages behind a position, for who only looks.
+    pub(super) fn places_after(&self, after: Seq, count: usize) -> Vec<Place<'_>> {
+        self.log.places_after(after, count)
     }
 
     /// Messages and the sum of their bodies.

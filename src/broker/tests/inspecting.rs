@@ -36,14 +36,20 @@ fn passages(house: &mut House) -> Vec<(String, u64, u64)> {
     used.map(row).collect()
 }
 
+/// The first ready messages.
+fn first(mailbox: &str, count: usize, bytes_max: u64) -> Browse {
+    let (mailbox, states) = (mailbox.into(), States::only(State::Ready));
+    Browse { mailbox, states, selector: None, after: None, count, bytes_max }
+}
+
 fn browse(house: &mut House, mailbox: &str, count: usize) -> Vec<(String, bool)> {
-    let request = Request::Browse { mailbox: mailbox.into(), count, bytes_max: u64::MAX };
+    let request = Request::Browse(first(mailbox, count, u64::MAX));
     let (user, vhost) = ("guest".into(), "/".into());
     let behalf = Request::OnBehalf(Box::new(OnBehalf { user, vhost, request }));
     match house.ask(SERVER, behalf).expect("messages") {
-        Reply::Browsed { found, .. } => {
-            let body = |it: &Browsed| String::from_utf8_lossy(it.message.body()).into_owned();
-            found.iter().map(|it| (body(it), it.redelivered)).collect()
+        Reply::Browsed(browsed) => {
+            let body = |it: &Found| String::from_utf8_lossy(it.message.body()).into_owned();
+            browsed.found.iter().map(|it| (body(it), it.rest.redelivered)).collect()
         }
         other => panic!("got {other:?}"),
     }
@@ -176,9 +182,9 @@ fn a_look_shows_the_order_of_delivery_and_keeps_to_its_size() {
     }
     let bodies: Vec<_> = browse(&mut house, "a", 10).into_iter().map(|it| it.0).collect();
     assert_eq!(bodies, ["high", "also high", "low"]);
-    let request = Request::Browse { mailbox: "a".into(), count: 10, bytes_max: 5 };
+    let request = Request::Browse(first("a", 10, 5));
     match on_behalf(&mut house, "guest", request) {
-        Ok(Reply::Browsed { found, ready: 3 }) => assert_eq!(found.len(), 2),
+        Ok(Reply::Browsed(it)) => assert_eq!((it.found.len(), it.ready), (2, 3)),
         other => panic!("got {other:?}"),
     }
 }
@@ -192,7 +198,7 @@ fn who_looks_hears_that_the_mailbox_is_gone() {
         house.publish(c, Post::to("a", &n.to_string()));
     }
     house.fast_fetch = false;
-    let request = Request::Browse { mailbox: "a".into(), count: 100, bytes_max: u64::MAX };
+    let request = Request::Browse(first("a", 100, u64::MAX));
     let ticket = house.send(c, ONE, request);
     assert!(house.answer(c, ticket).is_none());
     house.ask_on(c, TWO, delete("a")).unwrap();

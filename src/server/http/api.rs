@@ -391,6 +391,7 @@ impl Question<'_> {
             C::DeleteQueue => self.delete_queue().await,
             C::QueueBindings => self.bindings_of_queue().await,
             C::PurgeQueue => self.purge_queue().await,
+            C::BrowseMessages => self.browse_messages().await,
             C::GetMessages => self.get_messages().await,
             C::QueueAction => self.queue_action().await,
             C::Bindings | C::VhostBindings => self.bindings().await,

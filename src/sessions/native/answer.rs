@@ -40,6 +40,8 @@ pub(super) enum Pending {
         id: u32,
         count: usize,
     },
+    /// Say which messages were seen.
+    Browsed(u32),
 }
 
 impl Open {
@@ -81,11 +83,15 @@ impl Open {
                 | Pending::Declared(id)
                 | Pending::Counted(id)
                 | Pending::Guarded { id, .. }
-                | Pending::List { id, .. },
+                | Pending::List { id, .. }
+                | Pending::Browsed(id),
                 Err(refusal),
             ) => self.refuse(id, code(&refusal), &refusal.to_string(), out),
             (Pending::List { id, count }, Ok(Reply::Inspection(found))) => {
                 super::list::answer(id, count, *found, out);
+            }
+            (Pending::Browsed(id), Ok(Reply::Browsed(browsed))) => {
+                super::browse::answer(id, browsed, out);
             }
             (Pending::Declared(id), Ok(Reply::Declared { name, ready, consumers })) => {
                 write_frame(Kind::Done, 0, id, &mut out.wire, |out| {
@@ -103,7 +109,8 @@ impl Open {
                 | Pending::Counted(id)
                 | Pending::Guarded { id, .. }
                 | Pending::Subscribed { id, .. }
-                | Pending::List { id, .. },
+                | Pending::List { id, .. }
+                | Pending::Browsed(id),
                 Ok(_),
             ) => write_empty(Kind::Done, id, &mut out.wire),
         }

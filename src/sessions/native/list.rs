@@ -6,14 +6,13 @@ use pillarbox_native::{self as wire, Code, FLAG_MORE, FrameWriter, Kind};
 use super::answer::Pending;
 use super::open::Open;
 use super::{MAIN, table};
-use crate::broker::browse::MessageView;
 use crate::broker::inspect::{
     ConnectionView, ConsumerView, CursorView, DelayedView, Inspect, Inspection, KeyView,
     MailboxView,
 };
 use crate::broker::{
-    ConnectionId, Holder, Limited, NEUTRAL, Name, PeerView, PolicyDefinition, Request, Seq, Table,
-    Time, Value,
+    ConnectionId, Holder, Limited, Name, PeerView, PolicyDefinition, Request, Seq, Table, Time,
+    Value,
 };
 use crate::sessions::Outbox;
 
@@ -29,9 +28,6 @@ impl Open {
             }
             wire::List::CONSUMERS if !list.name.is_empty() => {
                 Inspect::Consumers { vhost, mailbox: list.name.into() }
-            }
-            wire::List::MESSAGES if !list.name.is_empty() => {
-                Inspect::Messages { vhost, mailbox: list.name.into(), count }
             }
             wire::List::KEYS if !list.name.is_empty() => {
                 let after = list.after;
@@ -75,7 +71,6 @@ pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox)
     let (rows, whole): (Vec<Table>, bool) = match found {
         Inspection::Mailboxes(views) => (views.into_iter().map(mailbox).collect(), false),
         Inspection::Consumers(views) => (views.into_iter().map(consumer).collect(), true),
-        Inspection::Messages(views) => (views.messages.into_iter().map(message).collect(), true),
         Inspection::Keys(views) => (views.into_iter().map(key).collect(), false),
         Inspection::Cursors(views) => (views.into_iter().map(cursor).collect(), false),
         Inspection::Connections(views) => (views.into_iter().map(connection).collect(), false),
@@ -145,33 +140,6 @@ fn consumer(view: ConsumerView) -> Table {
     row.0.set("priority", Value::I32(view.priority));
     row.flag("exclusive", view.exclusive);
     row.flag("no_ack", view.no_ack);
-    row.0
-}
-
-/// The body is not cut: who looks decides how much of it to show.
-fn message(view: MessageView) -> Table {
-    let (message, rest) = (&view.message, &view.rest);
-    let mut row = Row::default();
-    row.number("seq", view.seq.0);
-    row.text("state", if view.holder.is_some() { "unsettled" } else { "ready" });
-    row.number("size", message.body().len() as u64);
-    row.number("since_ms", rest.since.0);
-    row.flag("redelivered", rest.redelivered);
-    row.number("attempts", rest.attempts.into());
-    if let Some(holder) = &view.holder {
-        row.number("connection", holder.connection.0);
-        row.number("channel", holder.channel.0.into());
-        if let Some(tag) = &holder.tag {
-            row.text("consumer", tag);
-        }
-        row.number("held_since_ms", holder.since.0);
-    }
-    row.text("exchange", message.exchange());
-    row.binary("key", message.key());
-    let mut properties = Vec::new();
-    (NEUTRAL.encode)(message.properties(), &mut properties);
-    row.binary("properties", &properties);
-    row.binary("body", message.body());
     row.0
 }
 
@@ -292,22 +260,22 @@ fn limit(it: &Limited) -> Table {
 }
 
 #[derive(Default)]
-struct Row(Table);
+pub(super) struct Row(pub(super) Table);
 
 impl Row {
-    fn text(&mut self, name: &str, text: &str) {
+    pub(super) fn text(&mut self, name: &str, text: &str) {
         self.0.set(name, Value::text(text));
     }
 
-    fn number(&mut self, name: &str, number: u64) {
+    pub(super) fn number(&mut self, name: &str, number: u64) {
         self.0.set(name, Value::I64(i64::try_from(number).unwrap_or(i64::MAX)));
     }
 
-    fn binary(&mut self, name: &str, bytes: &[u8]) {
+    pub(super) fn binary(&mut self, name: &str, bytes: &[u8]) {
         self.0.set(name, Value::Binary(Bytes::copy_from_slice(bytes)));
     }
 
-    fn flag(&mut self, name: &str, yes: bool) {
+    pub(super) fn flag(&mut self, name: &str, yes: bool) {
         self.0.set(name, Value::Bool(yes));
     }
 }

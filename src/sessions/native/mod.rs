@@ -3,6 +3,7 @@
 //! This file knows the order of a connection's life. What an open connection does is in `open` and below.
 
 mod answer;
+mod browse;
 mod define;
 mod deliver;
 mod list;

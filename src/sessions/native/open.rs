@@ -124,6 +124,7 @@ impl Open {
             Request::Bind(bind) => self.bind(id, &bind, true, out),
             Request::Unbind(bind) => self.bind(id, &bind, false, out),
             Request::Retime(retime) => self.retime(id, &retime, out),
+            Request::Browse(browse) => self.browse(id, &browse, out),
             Request::List(list) => self.list(id, &list, out),
             Request::Define(define) => self.define(id, &define, out),
             Request::Undefine(undefine) => self.undefine(id, &undefine, out),

@@ -173,6 +173,11 @@ fn samples() -> Vec<Vec<u8>> {
         List { what: 1, vhost: "/", name: "", after: b"a", count: 10 }.encode(2, out);
     });
     add(&|out| {
+        let browse =
+            Browse { mailbox: "jobs", states: 5, selector: "a = 1", after: b"x", count: 9 };
+        browse.encode(2, out);
+    });
+    add(&|out| {
         Retime { mailbox: "jobs", due_ms: 5, seq: 7, to_ms: 9 }.encode(2, out);
     });
     samples

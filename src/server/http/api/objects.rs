@@ -1,5 +1,6 @@
 //! Mailboxes, and the messages in them.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -9,8 +10,10 @@ use serde_json::{Value, json};
 use super::{Answer, Answered, Question};
 use crate::broker::access::check_sender;
 use crate::broker::inspect::{Inspect, Inspection, MailboxView, SLICE_MAX};
+use crate::broker::selector::Selector;
 use crate::broker::{
-    Delivery, Message, NEUTRAL, Name, Outcome, Reply, Request, Run, Settle, Source,
+    Browse, Browsed, Delivery, Message, NEUTRAL, Name, NoPlace, NoState, Outcome, Reply, Request,
+    Run, Settle, Source, State, States,
 };
 use crate::management::Fault;
 use crate::management::definitions::{declare_mailbox, properties_of};
@@ -19,6 +22,10 @@ use crate::server::http::desk::CHANNEL;
 
 /// Bodies of one answer together; one message comes in any case.
 const BROWSE_BYTES_MAX: u64 = 16 << 20;
+/// Messages on a page where nothing is said.
+const COUNT_DEFAULT: usize = 20;
+/// Steps of a search that finds nothing, a thousand messages each, before who asked has to ask again.
+const STEPS_MAX: usize = 64;
 
 impl Question<'_> {
     pub(super) async fn ask_here(&self, request: Request) -> Result<Reply, Fault> {
@@ -213,13 +220,51 @@ impl Question<'_> {
     /// They stay as they are: nothing counts as delivered.
     async fn show_messages(&self, count: usize, showing: Showing) -> Answered {
         let mailbox = self.name("name")?;
-        let request = Request::Browse { mailbox, count, bytes_max: BROWSE_BYTES_MAX };
-        let Reply::Browsed { found, ready } = self.ask_here(request).await? else {
-            return Err(Fault::unavailable("the broker answers something else"));
+        let states = States::only(State::Ready);
+        let (selector, after) = (None, None);
+        let bytes_max = BROWSE_BYTES_MAX;
+        let browse = Browse { mailbox, states, selector, after, count, bytes_max };
+        let browsed = self.look(browse).await?;
+        let rows = browsed.found.iter().enumerate();
+        let left = |at: usize| browsed.ready.saturating_sub(at as u64 + 1);
+        Ok(Answer::Json(rows.map(|(at, it)| show::found(it, left(at), showing)).collect()))
+    }
+
+    async fn look(&self, browse: Browse) -> Result<Browsed, Fault> {
+        match self.ask_here(Request::Browse(browse)).await? {
+            Reply::Browsed(browsed) => Ok(browsed),
+            _ => Err(Fault::unavailable("the broker answers something else")),
+        }
+    }
+
+    /// A page of messages in any state. A search goes on for a while before it answers without any.
+    pub(super) async fn browse_messages(&self) -> Answered {
+        let query = &self.query;
+        let asked = |name| query.get(name).filter(|text| !text.is_empty());
+        let wrong = |error: &dyn Display| Fault::bad_request(error.to_string());
+        let states = asked("state").unwrap_or_default().parse();
+        let selector = asked("where").map(Selector::parse).transpose();
+        let mut browse = Browse {
+            mailbox: self.name("name")?,
+            states: states.map_err(|it: NoState| wrong(&it))?,
+            selector: selector.map_err(|it| wrong(&it))?.map(Arc::new),
+            after: asked("after").map(str::parse).transpose().map_err(|it: NoPlace| wrong(&it))?,
+            count: query.number("count")?.unwrap_or(COUNT_DEFAULT).min(SLICE_MAX),
+            bytes_max: BROWSE_BYTES_MAX,
         };
-        let rows = found.iter().enumerate();
-        let left = |at: usize| ready.saturating_sub(at as u64 + 1);
-        Ok(Answer::Json(rows.map(|(at, it)| show::browsed(it, left(at), showing)).collect()))
+        let showing = Showing {
+            text: asked("encoding") != Some("base64"),
+            truncate: query.number("truncate")?,
+        };
+        for _ in 0..STEPS_MAX {
+            let browsed = self.look(browse.clone()).await?;
+            match browsed.next {
+                Some(next) if browsed.found.is_empty() => browse.after = Some(next),
+                _ => return Ok(Answer::Json(show::browsed(&browsed, showing))),
+            }
+        }
+        let nothing = Browsed { found: Vec::new(), next: browse.after, ready: 0 };
+        Ok(Answer::Json(show::browsed(&nothing, showing)))
     }
 
     /// Each is taken, and at the end given its outcome; without one it is settled as it is taken.
