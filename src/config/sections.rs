@@ -142,6 +142,8 @@ sections! {
         connections_max: u32 = 10_000,
         /// Clients that have logged in; further ones are refused, AMQP's with 530. `0` for no limit but the one above.
         logins_max: u32 = 0,
+        /// Connections from one address of another host, or from one /64 network of IPv6, that have not logged in; further ones are closed at once. `0` for no limit but that of `connections_max`.
+        pending_logins_max: u32 = 1000,
         /// A client that has not logged in by then is cut off.
         login_timeout: Period = Period::seconds(10),
         /// So many logins of one user from one place may fail at once; further ones wait three seconds and are refused while it lasts. `0` lets everybody guess. A place is a host, or on this host a user of its system. Logins that were right before are not held up.

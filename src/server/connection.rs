@@ -17,6 +17,7 @@ use tracing::Span;
 
 use super::clock::Clock;
 use super::intake::{Lane, Requests};
+use super::newcomer::Newcomer;
 use super::outbox::{EventQueue, Heard};
 use super::socket::Socket;
 use super::throttle::Origin;
@@ -91,6 +92,7 @@ pub(super) async fn drive<I>(
     id: ConnectionId,
     session: Box<dyn Session>,
     origin: Origin,
+    newcomer: Option<Arc<Newcomer>>,
     house: House,
     span: Span,
 ) -> End
@@ -101,7 +103,7 @@ where
     let Ok(lane) = Lane::join(house.requests.clone(), id, queue.clone()).await else {
         return End::BrokerGone;
     };
-    let mut conversation = Conversation::new(io, session, origin, lane, queue, house);
+    let mut conversation = Conversation::new(io, session, origin, newcomer, lane, queue, house);
     let end = poll_fn(|context| {
         // A session that panicked is not called again.
         let polled = catch_unwind(AssertUnwindSafe(|| conversation.poll(&span, context)));
@@ -116,6 +118,8 @@ struct Conversation<I> {
     socket: Socket<I>,
     session: Box<dyn Session>,
     origin: Origin,
+    /// Until the client is known.
+    newcomer: Option<Arc<Newcomer>>,
     lane: Lane,
     queue: Arc<EventQueue>,
     /// Taken from the queue and not yet told to the session.
@@ -146,6 +150,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Conversation<I> {
         io: I,
         session: Box<dyn Session>,
         origin: Origin,
+        newcomer: Option<Arc<Newcomer>>,
         lane: Lane,
         queue: Arc<EventQueue>,
         house: House,
@@ -155,6 +160,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Conversation<I> {
             socket: Socket::new(io),
             session,
             origin,
+            newcomer,
             lane,
             queue,
             events: VecDeque::new(),
@@ -260,6 +266,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Conversation<I> {
         }
         if !self.opened {
             self.opened = opens(&self.out.commands);
+            if self.opened
+                && let Some(newcomer) = self.newcomer.take()
+            {
+                newcomer.settle();
+            }
         }
         if drained {
             self.out.commands.push(Command::Drained {

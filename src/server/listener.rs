@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{End, House, drive};
 use super::http::{self, Admission};
+use super::newcomer::{Newcomer, Newcomers};
 use super::peering::Peering;
 use super::throttle::Origin;
 use super::tls::{Secured, Tls};
@@ -104,6 +105,8 @@ pub(super) struct Door {
     pub(super) estate: Arc<http::Estate>,
     /// What goes through each connection.
     pub(super) register: Arc<Register>,
+    /// Those that have not logged in; too many of one place are not let in.
+    pub(super) newcomers: Arc<Newcomers>,
     /// One permit for each connection; further clients wait to be accepted.
     pub(super) permits: Arc<Semaphore>,
     pub(super) next_id: Arc<AtomicU64>,
@@ -161,10 +164,14 @@ impl Listener {
         permit: OwnedSemaphorePermit,
         door: &Door,
     ) {
+        let Some(newcomer) = door.newcomers.enter(peer) else {
+            tracing::debug!(%peer, "too many of its place have not logged in");
+            return;
+        };
         // Batches are written whole; waiting for more would only delay them.
         let _ = socket.set_nodelay(true);
         let local = socket.local_addr().unwrap_or(self.address);
-        let ends = Ends { peer, local, secured: None };
+        let ends = Ends { peer, local, secured: None, newcomer: Some(newcomer) };
         let door = door.clone();
         let (protocol, tls) = (self.protocol, self.tls.clone());
         door.tasks.clone().spawn(async move {
@@ -188,12 +195,14 @@ pub(super) fn native_session(facts: Facts, sessions: &Sessions) -> Box<dyn Sessi
 }
 
 /// Both ends of a socket.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Ends {
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
     /// What the handshake of TLS showed.
     pub(super) secured: Option<Secured>,
+    /// Counted until the client has logged in; nobody where this side made the connection.
+    pub(super) newcomer: Option<Arc<Newcomer>>,
 }
 
 impl Door {
@@ -267,7 +276,7 @@ impl Door {
         I: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let Ends { peer, local, secured } = ends;
+        let Ends { peer, local, secured, newcomer } = ends;
         let facts = Facts {
             peer: peer.to_string(),
             local: local.to_string(),
@@ -281,8 +290,9 @@ impl Door {
         let session = session(facts, &self.sessions);
         let span = tracing::info_span!("connection", id = id.0, protocol, peer = %peer);
         tracing::debug!(parent: &span, "accepted");
-        match drive(io, id, session, Origin { peer, local }, self.house.clone(), span.clone()).await
-        {
+        let origin = Origin { peer, local };
+        let house = self.house.clone();
+        match drive(io, id, session, origin, newcomer, house, span.clone()).await {
             end @ (End::Closed | End::ClientGone) => tracing::debug!(parent: &span, "{end}"),
             end @ (End::Panicked | End::BrokerGone) => tracing::error!(parent: &span, "{end}"),
             end => tracing::info!(parent: &span, "closed: {end}"),

@@ -59,7 +59,7 @@ impl Local {
         let (near, far) = tokio::io::duplex(BUFFER_SIZE);
         let door = self.door.clone();
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let ends = Ends { peer: here, local: here, secured: None };
+        let ends = Ends { peer: here, local: here, secured: None, newcomer: None };
         door.tasks.clone().spawn(async move {
             let Ok(permit) = door.permits.clone().acquire_owned().await else { return };
             talk(door, far, ends, permit).await;

@@ -18,6 +18,7 @@ mod intake;
 mod listener;
 mod local;
 mod membership;
+mod newcomer;
 mod notice;
 mod outbox;
 mod password;
@@ -58,6 +59,7 @@ use self::clock::Clock;
 use self::connection::{House, Limits};
 use self::listener::{Door, Listener, Sessions};
 use self::membership::Members;
+use self::newcomer::Newcomers;
 use self::notice::Notice;
 use self::peering::Peering;
 use self::throttle::Patience;
@@ -245,6 +247,7 @@ impl Server {
             leases: Arc::default(),
             estate,
             register,
+            newcomers: Newcomers::new(config.limits.pending_logins_max),
             permits: Arc::new(Semaphore::new(config.limits.connections_max as usize)),
             next_id: Arc::new(AtomicU64::new(SERVER.0 + 1)),
             tasks: TaskTracker::new(),

@@ -96,14 +96,7 @@ impl Origin {
         {
             return Source::SystemUser(user);
         }
-        Source::Host(match ip {
-            // Whoever has one address of such a network has them all.
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments();
-                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-            }
-            ip => ip,
-        })
+        Source::Host(place(ip))
     }
 
     fn system_user(self) -> Option<u32> {
@@ -116,6 +109,18 @@ impl Origin {
             |table: &str, ends: [SocketAddr; 2]| owner(&std::fs::read_to_string(table).ok()?, ends);
         find("/proc/net/tcp", [self.peer, self.local].map(canonical))
             .or_else(|| find("/proc/net/tcp6", [self.peer, self.local].map(mapped)))
+    }
+}
+
+/// What a canonical address is counted as.
+pub(super) fn place(ip: IpAddr) -> IpAddr {
+    match ip {
+        // Whoever has one address of such a network has them all.
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        ip => ip,
     }
 }
 

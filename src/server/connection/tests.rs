@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::broker::{Credential, Name, Open, Table, Ticket};
 use crate::server::intake::{Input, Intake, LANE_BATCHES_MAX, lanes};
+use crate::server::newcomer::Newcomers;
 use crate::server::outbox::Outboxes;
 use crate::server::throttle::Patience;
 use crate::sessions::Verify;
@@ -129,6 +130,8 @@ struct Stage {
     intake: Intake,
     outboxes: Outboxes,
     inputs: VecDeque<Input>,
+    /// One may be there that has not logged in.
+    newcomers: Arc<Newcomers>,
 }
 
 struct Client {
@@ -140,7 +143,13 @@ struct Client {
 impl Stage {
     fn new() -> Self {
         let (requests, intake) = lanes();
-        Self { requests, intake, outboxes: Outboxes::default(), inputs: VecDeque::new() }
+        Self {
+            requests,
+            intake,
+            outboxes: Outboxes::default(),
+            inputs: VecDeque::new(),
+            newcomers: Newcomers::new(1),
+        }
     }
 
     async fn connect(&mut self, id: u64, socket_size: usize) -> Client {
@@ -153,7 +162,8 @@ impl Stage {
             limits: LIMITS,
         };
         let session = Box::new(Lines::default());
-        let task = tokio::spawn(drive(far, id, session, origin(), house, Span::none()));
+        let newcomer = self.newcomers.enter(origin().peer);
+        let task = tokio::spawn(drive(far, id, session, origin(), newcomer, house, Span::none()));
         assert_eq!(self.next().await, format!("{} joined", id.0));
         Client { id, socket, task }
     }
@@ -421,6 +431,25 @@ async fn a_severed_connection_ends_although_its_client_does_not_read() {
     assert_eq!(client.end().await, "the server did not wait any longer");
 }
 
+#[tokio::test]
+async fn whoever_has_logged_in_makes_room_for_another() {
+    let mut stage = Stage::new();
+    let mut client = stage.connect(1, 1000).await;
+    client.send("hello\n").await;
+    client.expect("what is hello?\n").await;
+    assert!(stage.newcomers.enter(origin().peer).is_none());
+    client.send("open\n").await;
+    assert_eq!(stage.next().await, "1 asks open");
+    let another = stage.newcomers.enter(origin().peer);
+    assert!(another.is_some());
+    drop(another);
+    let other = stage.connect(2, 1000).await;
+    assert!(stage.newcomers.enter(origin().peer).is_none());
+    drop(other.socket);
+    assert!(matches!(other.task.await, Ok(End::ClientGone)));
+    assert!(stage.newcomers.enter(origin().peer).is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_quiet_connection_gives_back_its_memory() {
     let mut stage = Stage::new();
@@ -436,7 +465,7 @@ async fn a_quiet_connection_gives_back_its_memory() {
     };
     let session = Box::new(Lines::default());
     let origin = origin();
-    let mut conversation = Conversation::new(far, session, origin, lane, queue, house);
+    let mut conversation = Conversation::new(far, session, origin, None, lane, queue, house);
     let mut client =
         Client { id: ConnectionId(1), socket, task: tokio::spawn(async { End::Closed }) };
     client.send("open\n").await;

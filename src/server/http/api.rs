@@ -191,6 +191,9 @@ async fn log_in(visit: &Visit, headers: &HeaderMap) -> Result<Guest, Fault> {
     if credential.loopback_only && !visit.ends.peer.ip().to_canonical().is_loopback() {
         return Err(Fault::not_authorised("User can only log in via localhost"));
     }
+    if let Some(newcomer) = &visit.ends.newcomer {
+        newcomer.settle();
+    }
     Ok(Guest { user, tags: Tags::of(&credential.tags), credential })
 }
 

@@ -75,7 +75,7 @@ impl Dialler {
         self.complaint = None;
         let began = Instant::now();
         let session = self.peering.link(address, self.id);
-        let ends = Ends { peer, local, secured: None };
+        let ends = Ends { peer, local, secured: None, newcomer: None };
         self.door.converse_as(socket, ends, "link", |_, _| session).await;
         if began.elapsed() >= GOOD {
             self.backoff.reset();
