@@ -10,7 +10,7 @@ pub use layers::{ConfigError, Source};
 pub use sections::{Amqp, Config, Limits, Listen, Log, Login, Memory, Peers, Runtime, Store, Tls};
 pub use value::{
     Address, ByteSize, CertificateName, ClientCertificate, DirectoryUrl, DnsSource, HostName,
-    HostTags, Identity, KeyPrefix, PeerAddresses, Period, Secret, Share,
+    HostTags, Identity, KeyPrefix, PeerAddresses, Period, Secret, Share, WebsocketFrame,
 };
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use pillarbox::config::{Address, Config};
+use pillarbox::config::{Address, Config, WebsocketFrame};
 use pillarbox::server::{Protocol, Server};
 use rstest::rstest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,12 +17,17 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn server() -> Server {
+    server_with(|_| {}).await
+}
+
+async fn server_with(change: impl FnOnce(&mut Config)) -> Server {
     let mut config = Config::default();
     config.store.in_memory = true;
     let anywhere = Address::At(([127, 0, 0, 1], 0).into());
     (config.listen.amqp, config.listen.stomp, config.listen.http) =
         (Address::Off, anywhere, anywhere);
     config.listen.native = Address::Off;
+    change(&mut config);
     Server::start(config).await.expect("the server starts")
 }
 
@@ -189,6 +194,50 @@ async fn broken_websocket_is_closed_with_its_code(#[case] bytes: Vec<u8>, #[case
     let mut other = websocket(&server, "/ws").await;
     other.send(Message::text("CONNECT\naccept-version:1.2\n\n\0")).await.expect("taken");
     assert!(hears(&mut other).await.starts_with("CONNECTED\n"));
+}
+
+/// `guest:guest`, `guest:wrong`, and what is no login.
+#[rstest]
+#[case::right("authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n", 101, "CONNECTED\n")]
+#[case::wrong("authorization: basic Z3Vlc3Q6d3Jvbmc=\r\n", 101, "ERROR\nmessage:Bad CONNECT\n")]
+#[case::default_user("", 101, "CONNECTED\n")]
+#[case::not_basic("authorization: Bearer Z3Vlc3Q6Z3Vlc3Q=\r\n", 401, "")]
+#[case::not_base64("authorization: Basic ?\r\n", 401, "")]
+#[case::no_colon("authorization: Basic Z3Vlc3Q=\r\n", 401, "")]
+#[case::two(
+    "authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nauthorization: Basic Z3Vlc3Q6d3Jvbmc=\r\n",
+    401,
+    ""
+)]
+#[tokio::test]
+async fn request_says_who_comes_where_it_is_asked(
+    #[case] login: &str,
+    #[case] status: u16,
+    #[case] answer: &str,
+) {
+    let server = server_with(|config| config.stomp.http_login = true).await;
+    let mut socket = connect(&server, Protocol::Http).await;
+    let head = request(&mut socket, "GET /ws", &[HOST, UPGRADE, login]).await;
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    assert_eq!(head.contains("www-authenticate: Basic "), status == 401, "{head}");
+    if status == 101 {
+        let mut socket = WebSocketStream::from_raw_socket(socket, Role::Client, None).await;
+        let connect = "CONNECT\naccept-version:1.2\nlogin:nobody\npasscode:nothing\n\n\0";
+        socket.send(Message::text(connect)).await.expect("taken");
+        let heard = hears(&mut socket).await;
+        assert!(heard.starts_with(answer), "{heard}");
+    }
+}
+
+#[tokio::test]
+async fn messages_are_binary_where_that_is_wanted() {
+    let binary = |config: &mut Config| config.stomp.websocket_frame = WebsocketFrame::Binary;
+    let server = server_with(binary).await;
+    let mut socket = websocket(&server, "/ws").await;
+    socket.send(Message::text("CONNECT\naccept-version:1.2\n\n\0")).await.expect("taken");
+    let message = timeout(PATIENCE, socket.next()).await.expect("a message comes");
+    let message = message.expect("the socket is open").expect("the message is whole");
+    assert!(message.is_binary() && message.into_data().starts_with(b"CONNECTED\n"));
 }
 
 #[tokio::test]

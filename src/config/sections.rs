@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::value::{
     Address, ByteSize, CertificateName, ClientCertificate, DirectoryUrl, DnsSource, HostName,
-    HostTags, Identity, KeyPrefix, PeerAddresses, Period, Secret, Setting, Share,
+    HostTags, Identity, KeyPrefix, PeerAddresses, Period, Secret, Setting, Share, WebsocketFrame,
 };
 use crate::peers::PeerAddress;
 
@@ -186,8 +186,18 @@ sections! {
         topic_exchange: String = "amq.topic".into(),
         /// Whether a NACK without a `requeue` header puts the message back.
         nack_requeues: bool = true,
+        /// The user of clients that name none; empty for nobody.
+        default_user: String = "guest".into(),
+        /// The password of clients that give none.
+        default_password: Secret = Secret::new("guest"),
+        /// Whether a client may leave out CONNECT: it is `stomp.default_user` then, speaks STOMP 1.0, and its first frame is done at once.
+        implicit_connect: bool = false,
         /// Whether a CONNECT without `login` is of the user whom the client's certificate names.
         certificate_login: bool = false,
+        /// Whether the user over a websocket is the one of its request's `Authorization: Basic`, or without one `stomp.default_user`, whatever CONNECT says.
+        http_login: bool = false,
+        /// What goes out over a websocket: `text`, or binary where it is not UTF-8, or always `binary`.
+        websocket_frame: WebsocketFrame = WebsocketFrame::Text,
     }
 
     /// The HTTP listener and its websockets.

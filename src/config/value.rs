@@ -100,6 +100,30 @@ impl Setting for ClientCertificate {
     }
 }
 
+/// The kind of a websocket's messages to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebsocketFrame {
+    Text,
+    Binary,
+}
+
+impl Setting for WebsocketFrame {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "binary" => Ok(Self::Binary),
+            _ => Err("is not text or binary".into()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Text => "text".into(),
+            Self::Binary => "binary".into(),
+        }
+    }
+}
+
 /// What of a client's certificate names its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateName {

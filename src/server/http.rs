@@ -20,6 +20,8 @@ use axum::extract::{Extension, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -29,12 +31,17 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 pub(super) use self::desk::Desk;
 pub(super) use self::estate::{Estate, Parts};
 use self::heads::Heads;
-use super::listener::{Door, Ends, stomp_session};
+use super::listener::{Door, Ends, Sessions};
 use super::websocket::Websocket;
+use crate::config::WebsocketFrame;
+use crate::sessions::Session;
+use crate::sessions::stomp::{self, StompSession};
 
 /// A larger head of a request is refused.
 const HEAD_SIZE_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 100;
+/// Longer values of `Authorization` are no login.
+const LOGIN_MAX: usize = 4096;
 
 /// The versions in the order in which they are chosen.
 const SUBPROTOCOLS: [&str; 3] = ["v12.stomp", "v11.stomp", "v10.stomp"];
@@ -53,6 +60,10 @@ pub(super) struct Settings {
     pub(super) head_timeout: Duration,
     /// A message of a websocket.
     pub(super) message_size_max: usize,
+    /// How a websocket's client is written to.
+    pub(super) frame: WebsocketFrame,
+    /// Who a websocket's client is, is said by its request.
+    pub(super) login: bool,
     /// The body of a request.
     pub(super) body_size_max: usize,
 }
@@ -189,14 +200,21 @@ async fn websocket(Extension(visit): Extension<Visit>, mut request: Request) -> 
             return response;
         }
     };
+    let Ok(settings) = stomp_settings(&visit.door, request.headers()) else {
+        let wanted = [(header::WWW_AUTHENTICATE, "Basic realm=\"Pillarbox\"")];
+        return (StatusCode::UNAUTHORIZED, wanted).into_response();
+    };
     let upgraded = hyper::upgrade::on(&mut request);
     let tasks = visit.door.tasks.clone();
     tasks.spawn(async move {
         match upgraded.await {
             Ok(upgraded) => {
-                let size_max = visit.door.http.message_size_max;
-                let io = Websocket::new(TokioIo::new(upgraded), size_max).await;
-                visit.door.converse(io, visit.ends, "stomp-websocket", stomp_session).await;
+                let Settings { message_size_max, frame, .. } = *visit.door.http;
+                let io = Websocket::new(TokioIo::new(upgraded), message_size_max, frame).await;
+                let session = |facts, _: &Sessions| -> Box<dyn Session> {
+                    Box::new(StompSession::new(facts, settings))
+                };
+                visit.door.converse_as(io, visit.ends, "stomp-websocket", session).await;
             }
             Err(error) => {
                 tracing::debug!(peer = %visit.ends.peer, %error, "no websocket after all")
@@ -214,6 +232,42 @@ async fn websocket(Extension(visit): Extension<Visit>, mut request: Request) -> 
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
     response
+}
+
+/// Those of a websocket's session. Where its request says who comes, CONNECT does not.
+fn stomp_settings(door: &Door, headers: &HeaderMap) -> Result<Arc<stomp::Settings>, NoLogin> {
+    let usual = &door.sessions.stomp;
+    if !door.http.login {
+        return Ok(usual.clone());
+    }
+    let mut settings = stomp::Settings { forced_login: true, ..stomp::Settings::clone(usual) };
+    let mut given = headers.get_all(header::AUTHORIZATION).into_iter();
+    if let Some(login) = given.next() {
+        let (user, password) = basic(login).ok_or(NoLogin)?;
+        (settings.default_login, settings.default_passcode) = (user, password);
+    }
+    if given.next().is_some() {
+        return Err(NoLogin);
+    }
+    Ok(Arc::new(settings))
+}
+
+/// What stands where a login should be is none.
+struct NoLogin;
+
+/// User and password of `Authorization: Basic`.
+fn basic(value: &HeaderValue) -> Option<(String, String)> {
+    if value.len() > LOGIN_MAX {
+        return None;
+    }
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = STANDARD.decode(token.trim()).ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
 }
 
 /// What the answer to a good handshake says.
@@ -258,8 +312,7 @@ fn check_upgrade(
 
 /// 16 bytes in base64.
 fn is_key(key: &[u8]) -> bool {
-    use base64::Engine;
-    let decoded = base64::engine::general_purpose::STANDARD.decode(key);
+    let decoded = STANDARD.decode(key);
     decoded.is_ok_and(|bytes| bytes.len() == 16)
 }
 
@@ -353,6 +406,8 @@ mod tests {
             hosts: Vec::new(),
             head_timeout: Duration::from_secs(1),
             message_size_max: 1,
+            frame: WebsocketFrame::Text,
+            login: false,
             body_size_max: 1,
         }
     }

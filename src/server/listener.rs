@@ -186,7 +186,7 @@ impl Listener {
 
 type NewSession = fn(Facts, &Sessions) -> Box<dyn Session>;
 
-pub(super) fn stomp_session(facts: Facts, sessions: &Sessions) -> Box<dyn Session> {
+fn stomp_session(facts: Facts, sessions: &Sessions) -> Box<dyn Session> {
     Box::new(StompSession::new(facts, sessions.stomp.clone()))
 }
 

@@ -431,6 +431,9 @@ fn amqp_settings(config: &Config) -> amqp::Settings {
 
 fn stomp_settings(config: &Config) -> stomp::Settings {
     stomp::Settings {
+        default_login: config.stomp.default_user.clone(),
+        default_passcode: config.stomp.default_password.reveal().into(),
+        implicit_connect: config.stomp.implicit_connect,
         default_vhost: config.stomp.default_vhost.clone(),
         topic_exchange: config.stomp.topic_exchange.clone(),
         nack_requeues: config.stomp.nack_requeues,
@@ -447,6 +450,8 @@ fn http_settings(config: &Config) -> http::Settings {
         hosts: listed(&config.http.hosts),
         head_timeout: config.http.head_timeout.0,
         message_size_max: usize_of(config.stomp.frame_size_max),
+        frame: config.stomp.websocket_frame,
+        login: config.stomp.http_login,
         body_size_max: usize_of(config.http.body_size_max),
     }
 }

@@ -1,7 +1,7 @@
 //! A websocket as a stream of bytes, so that a session behind it sees no difference from a socket.
 //!
 //! Inwards, messages of either kind are joined. Outwards, each STOMP frame is a message of its own, as text
-//! where it is text; one larger than `PIECE_SIZE_MAX` goes out in pieces.
+//! where it is text, unless binary is wanted; one larger than `PIECE_SIZE_MAX` goes out in pieces.
 
 mod frames;
 
@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use self::frames::Frames;
+use crate::config::WebsocketFrame;
 
 /// Larger STOMP frames go out in several messages.
 const PIECE_SIZE_MAX: usize = 64 << 10;
@@ -34,6 +35,8 @@ const PING_WINDOW: Duration = Duration::from_secs(1);
 
 pub(super) struct Websocket<I> {
     stream: WebSocketStream<Frames<I>>,
+    /// What goes out.
+    frame: WebsocketFrame,
     /// Of the message that is being read.
     input: Bytes,
     pings: u32,
@@ -49,7 +52,7 @@ pub(super) struct Websocket<I> {
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Websocket<I> {
     /// A socket whose handshake is over.
-    pub(super) async fn new(io: I, message_size_max: usize) -> Self {
+    pub(super) async fn new(io: I, message_size_max: usize, frame: WebsocketFrame) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(16 << 10)
             .write_buffer_size(WRITE_SIZE)
@@ -59,6 +62,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Websocket<I> {
         Self {
             stream: WebSocketStream::from_raw_socket(Frames::new(io), Role::Server, Some(config))
                 .await,
+            frame,
             input: Bytes::new(),
             pings: 0,
             pings_since: Instant::now(),
@@ -161,7 +165,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Websocket<I> {
         ready!(Pin::new(&mut this.stream).poll_ready(context)).map_err(io_error)?;
         let size = if this.rest > 0 { this.rest } else { frame_size(bytes) };
         let size = size.min(bytes.len());
-        let (piece, count) = piece(&bytes[..size]);
+        let (piece, count) = piece(&bytes[..size], this.frame);
         this.rest = size - count;
         Pin::new(&mut this.stream).start_send(piece).map_err(io_error)?;
         Poll::Ready(Ok(count))
@@ -195,8 +199,11 @@ fn io_error(error: Error) -> io::Error {
 }
 
 /// The next message of a STOMP frame, and how much of it that is.
-fn piece(frame: &[u8]) -> (Message, usize) {
+fn piece(frame: &[u8], kind: WebsocketFrame) -> (Message, usize) {
     let bytes = &frame[..frame.len().min(PIECE_SIZE_MAX)];
+    if kind == WebsocketFrame::Binary {
+        return (Message::binary(Bytes::copy_from_slice(bytes)), bytes.len());
+    }
     match str::from_utf8(bytes) {
         Ok(text) => (Message::text(text), bytes.len()),
         // A character that is cut belongs to the next piece.
@@ -234,12 +241,16 @@ fn frame_size(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    fn pieces(mut bytes: &[u8]) -> Vec<Message> {
+    fn pieces(bytes: &[u8]) -> Vec<Message> {
+        pieces_of(bytes, WebsocketFrame::Text)
+    }
+
+    fn pieces_of(mut bytes: &[u8], kind: WebsocketFrame) -> Vec<Message> {
         let mut all = Vec::new();
         while !bytes.is_empty() {
             let (mut frame, rest) = bytes.split_at(frame_size(bytes));
             while !frame.is_empty() {
-                let (message, count) = piece(frame);
+                let (message, count) = piece(frame, kind);
                 assert!(count > 0);
                 all.push(message);
                 frame = &frame[count..];
@@ -260,6 +271,14 @@ mod tests {
         ];
         assert_eq!(pieces(wire), expected);
         assert_eq!(pieces(b"\n"), [Message::text("\n")]);
+    }
+
+    #[test]
+    fn text_is_binary_where_that_is_wanted() {
+        let wire = b"RECEIPT\nreceipt-id:1\n\n\0\nRECEIPT\nreceipt-id:2\n\n\0\n";
+        let (one, two) = wire.split_at(wire.len() / 2);
+        let expected = [one, two].map(|it| Message::binary(it.to_vec()));
+        assert_eq!(pieces_of(wire, WebsocketFrame::Binary), expected);
     }
 
     #[test]

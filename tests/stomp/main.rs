@@ -11,6 +11,9 @@
 //! C1: (closes)                            the client went away
 //! T: 1500                                 so many milliseconds pass
 //! D: (holds)  D: (syncs)                  the disk takes its time, and is done
+//! O: (CONNECT may be left out)            settings of those that come from now on
+//! O: (everybody is NAME)
+//! O: (nobody is without a name)
 //! ```
 //!
 //! `<session>` stands for the session's id, in both directions.
@@ -265,6 +268,12 @@ impl House {
             ("T", ms) => self.passes(ms.parse().expect("milliseconds")),
             ("D", "(holds)") => self.holds(),
             ("D", "(syncs)") => self.syncs(),
+            ("O", "(CONNECT may be left out)") => self.settings.implicit_connect = true,
+            ("O", "(nobody is without a name)") => self.settings.default_login.clear(),
+            ("O", what) if what.starts_with("(everybody is ") => {
+                self.settings.forced_login = true;
+                self.settings.default_login = what[14..].trim_end_matches(')').into();
+            }
             ("C", "(closes)") => self.leaves(number()),
             ("C", what) if what.starts_with("(connects ") => {
                 self.connects(number(), what[10..].trim_end_matches(')'));

@@ -13,12 +13,10 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Extension, Request};
 use axum::http::{HeaderMap, HeaderValue, Method as HttpMethod, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::estate::Estate;
-use super::{Admission, Visit, may_come};
+use super::{Admission, Visit, basic, may_come};
 use crate::broker::{Credential, Definition, DefinitionKind, Name, Reply, Request as Ask};
 use crate::management::definitions::{Fields, name};
 use crate::management::routes::{Captures, Found, ROUTES, Tags, find};
@@ -28,8 +26,6 @@ use crate::sessions::Verify;
 
 /// Longer addresses are refused.
 const ADDRESS_MAX: usize = 4096;
-/// Longer values of `Authorization` are no login.
-const LOGIN_MAX: usize = 4096;
 
 /// What is said to who asked.
 pub(super) enum Answer {
@@ -159,29 +155,19 @@ fn nobody() -> Guest {
 async fn log_in(visit: &Visit, headers: &HeaderMap) -> Result<Guest, Fault> {
     let mut given = headers.get_all(header::AUTHORIZATION).into_iter();
     let (Some(given), None) = (given.next(), given.next()) else { return Err(Fault::no_login()) };
-    if given.len() > LOGIN_MAX {
-        return Err(Fault::no_login());
-    }
-    let text = given.to_str().map_err(|_| Fault::no_login())?;
-    let (scheme, encoded) = text.split_once(' ').ok_or_else(Fault::no_login)?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return Err(Fault::no_login());
-    }
-    let decoded = STANDARD.decode(encoded.trim()).map_err(|_| Fault::no_login())?;
-    let decoded = String::from_utf8(decoded).map_err(|_| Fault::no_login())?;
-    let (user, password) = decoded.split_once(':').ok_or_else(Fault::no_login)?;
+    let (user, password) = basic(given).ok_or_else(Fault::no_login)?;
     let failed = || Fault::not_authorised("Login failed");
     if user.len() > Name::SIZE_MAX {
         return Err(failed());
     }
-    let user = Name::from(user);
+    let user = Name::from(user.as_str());
     let credential = match visit.door.estate.desk.ask(Ask::Credential(user.clone())).await? {
         Reply::Credential(credential) => credential.map(|it| *it),
         _ => None,
     };
     let verify = Verify {
         user: user.to_string(),
-        password: password.as_bytes().to_vec(),
+        password: password.into_bytes(),
         credential: credential.clone(),
     };
     let origin = Origin { peer: visit.ends.peer, local: visit.ends.local };

@@ -20,14 +20,12 @@ use axum::extract::{DefaultBodyLimit, Extension, Path};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use pillarbox_native::Code;
 use tokio::time::Instant;
 
 use super::super::listener::native_session;
 use super::envelope::{self, Envelope, Form};
-use super::{Visit, may_come};
+use super::{Visit, basic, may_come};
 use crate::broker::TIME_SPAN_MAX_MS;
 use crate::client::{Client, Connect, Delivery, Error, Mailbox, Outcome, Proof, topic_binding};
 
@@ -340,16 +338,6 @@ async fn session(visit: &Visit, headers: &HeaderMap) -> Result<(Client, String),
         ..Connect::default()
     };
     Ok((Client::over(near, &connect).await?, user))
-}
-
-fn basic(value: &HeaderValue) -> Option<(String, String)> {
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let text = String::from_utf8(STANDARD.decode(token.trim()).ok()?).ok()?;
-    let (user, password) = text.split_once(':')?;
-    Some((user.into(), password.into()))
 }
 
 fn content_type(headers: &HeaderMap) -> &str {

@@ -1,6 +1,6 @@
 //! The way in: CONNECT, the login, the virtual host.
 
-use pillarbox_stomp::{Frame, Version, negotiate_version};
+use pillarbox_stomp::{Frame, Headers, Version, negotiate_version};
 
 use super::error::Fault;
 use super::heart_beat::HeartBeat;
@@ -17,6 +17,8 @@ pub(super) struct Login {
     pub(super) client_id: Option<String>,
     pub(super) heart_beat: HeartBeat,
     pub(super) receipt: Option<String>,
+    /// To be done once the client is in, instead of saying so.
+    pub(super) first: Option<Frame>,
     proof: Proof,
     pub(super) credential: Option<Box<Credential>>,
     /// The broker may speak of it before it answers.
@@ -36,14 +38,24 @@ pub(super) enum LookedUp {
 }
 
 impl Login {
-    /// Reads CONNECT or STOMP.
-    pub(super) fn read(
-        frame: &Frame,
+    /// That of a client which begins with another frame than CONNECT.
+    pub(super) fn implied(
+        first: Frame,
         facts: &Facts,
         settings: &Settings,
         now: Time,
     ) -> Result<Self, Fault> {
-        let headers = &frame.headers;
+        let login = Self::read(&Headers::new(), facts, settings, now)?;
+        Ok(Self { first: Some(first), ..login })
+    }
+
+    /// Reads CONNECT or STOMP.
+    pub(super) fn read(
+        headers: &Headers,
+        facts: &Facts,
+        settings: &Settings,
+        now: Time,
+    ) -> Result<Self, Fault> {
         let Some(version) = negotiate_version(headers.get("accept-version")) else {
             let detail = format!("Supported versions are {}", Version::SUPPORTED);
             return Err(Fault::fatal("Version mismatch", detail));
@@ -55,6 +67,10 @@ impl Login {
             Proof::Password(passcode.as_bytes().to_vec())
         };
         let (user, proof) = match (headers.get("login"), &facts.certificate_user) {
+            _ if settings.forced_login => {
+                let passcode = settings.default_passcode.as_bytes().to_vec();
+                (settings.default_login.as_str(), Proof::Password(passcode))
+            }
             (Some(login), _) => (login, passcode()),
             (None, Some(user)) if settings.certificate_login => (user.as_str(), Proof::Certificate),
             (None, _) => (settings.default_login.as_str(), passcode()),
@@ -70,6 +86,7 @@ impl Login {
             client_id: headers.get("client-id").map(str::to_owned),
             heart_beat,
             receipt: headers.get("receipt").map(str::to_owned),
+            first: None,
             proof,
             credential: None,
             blocked: None,

@@ -19,7 +19,7 @@ mod transaction;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use pillarbox_stomp::{Command as Verb, Decoder, Encoder, Frame, Input, ServerCommand};
+use pillarbox_stomp::{Command as Verb, Decoder, Encoder, Frame, Input, ServerCommand, Version};
 
 use self::connect::{Login, LookedUp};
 use self::error::Fault;
@@ -129,15 +129,16 @@ impl StompSession {
                 Ok(Some(Input::HeartBeat)) => self.count_line_feeds(now, out),
                 Ok(Some(Input::Frame(frame))) => {
                     self.line_feeds.frames += 1;
-                    let done = self.frame(&frame, now, out);
-                    let receipt = frame.headers.get("receipt");
-                    match done {
-                        Ok(()) => {}
-                        Err(fault) => self.fail(&fault.with_receipt(receipt), out),
-                    }
+                    self.heed(&frame, now, out);
                 }
                 Err(error) => self.fail(&Fault::of_bytes(&error), out),
             }
+        }
+    }
+
+    fn heed(&mut self, frame: &Frame, now: Time, out: &mut Outbox) {
+        if let Err(fault) = self.frame(frame, now, out) {
+            self.fail(&fault.with_receipt(frame.headers.get("receipt")), out);
         }
     }
 
@@ -163,11 +164,8 @@ impl StompSession {
     fn greet(&mut self, frame: &Frame, now: Time, out: &mut Outbox) -> Result<(), Fault> {
         match frame.command {
             Verb::Connect | Verb::Stomp => {
-                let login = Login::read(frame, &self.facts, &self.settings, now)?;
-                self.encoder = Encoder::new(login.version);
-                let request = Box::new(Request::Credential(login.user.clone()));
-                out.commands.push(Command::Request(ChannelId(0), CREDENTIAL_TICKET, request));
-                self.state = State::Login(Box::new(login));
+                let login = Login::read(&frame.headers, &self.facts, &self.settings, now)?;
+                self.log_in(login, out);
                 Ok(())
             }
             Verb::Disconnect => {
@@ -175,8 +173,20 @@ impl StompSession {
                 self.state = State::Over;
                 Ok(())
             }
+            _ if self.settings.implicit_connect => {
+                let login = Login::implied(frame.clone(), &self.facts, &self.settings, now)?;
+                self.log_in(login, out);
+                Ok(())
+            }
             _ => Err(Fault::fatal("Illegal command", "You must log in using CONNECT first")),
         }
+    }
+
+    fn log_in(&mut self, login: Login, out: &mut Outbox) {
+        self.encoder = Encoder::new(login.version);
+        let request = Box::new(Request::Credential(login.user.clone()));
+        out.commands.push(Command::Request(ChannelId(0), CREDENTIAL_TICKET, request));
+        self.state = State::Login(Box::new(login));
     }
 
     fn looked_up(&mut self, credential: Option<Box<Credential>>, out: &mut Outbox) {
@@ -218,20 +228,30 @@ impl StompSession {
         self.heart_beat.hear(now);
         let mut random = Random::new(self.facts.seed);
         let session = random.name("session-").to_string();
-        let mut frame = self.encoder.begin(&mut out.wire, ServerCommand::Connected);
-        if let Some(server) = &self.settings.server {
-            frame.header("server", server);
+        let first = login.first.take();
+        if first.is_none() {
+            self.welcome(&session, login.version, out);
         }
-        frame.header("session", &session);
-        frame.header("heart-beat", &self.heart_beat.header());
-        frame.header("version", login.version.as_str());
-        frame.finish(b"");
         let receipt = login.receipt.take();
         let settings = Arc::clone(&self.settings);
         let open = Open::new(*login, session, random, self.encoder, OPEN_TICKETS, settings);
         // The specification has none for CONNECT; RabbitMQ sends it where it is asked for.
         receipt.iter().for_each(|receipt| open.receipt(receipt, out));
         self.state = State::Open(Box::new(open));
+        if let Some(first) = first {
+            self.heed(&first, now, out);
+        }
+    }
+
+    fn welcome(&self, session: &str, version: Version, out: &mut Outbox) {
+        let mut frame = self.encoder.begin(&mut out.wire, ServerCommand::Connected);
+        if let Some(server) = &self.settings.server {
+            frame.header("server", server);
+        }
+        frame.header("session", session);
+        frame.header("heart-beat", &self.heart_beat.header());
+        frame.header("version", version.as_str());
+        frame.finish(b"");
     }
 
     fn closed(&mut self, out: &mut Outbox) {

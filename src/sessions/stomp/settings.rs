@@ -10,6 +10,10 @@ pub struct Settings {
     /// For clients without `login`, and for those without `passcode`.
     pub default_login: String,
     pub default_passcode: String,
+    /// Everybody is the default user, whatever CONNECT says.
+    pub forced_login: bool,
+    /// A first frame that is not CONNECT is done for the default user.
+    pub implicit_connect: bool,
     /// For clients without `host`.
     pub default_vhost: String,
     /// Where `/topic` destinations lead.
@@ -51,6 +55,8 @@ impl Default for Settings {
             server: Some(concat!("Pillarbox/", env!("CARGO_PKG_VERSION")).into()),
             default_login: "guest".into(),
             default_passcode: "guest".into(),
+            forced_login: false,
+            implicit_connect: false,
             default_vhost: "/".into(),
             topic_exchange: "amq.topic".into(),
             certificate_login: false,
