@@ -82,16 +82,32 @@ impl Broker {
         Client::connect(&connect).await.expect("a client may come in")
     }
 
-    /// What an administrator gets over HTTP.
-    fn get(&self, path: &str) -> String {
+    /// What an administrator is answered over HTTP.
+    fn send(&self, method: &str, path: &str, body: &str) -> String {
         let mut socket = TcpStream::connect(&self.http).expect("it listens");
-        let head = format!(
-            "GET {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nconnection: close\r\n\r\n",
-            self.http
+        let (host, size) = (&self.http, body.len());
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\
+             content-length: {size}\r\nconnection: close\r\n\r\n{body}"
         );
-        socket.write_all(head.as_bytes()).expect("taken");
+        socket.write_all(request.as_bytes()).expect("taken");
         let mut answer = String::new();
         socket.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    /// What a verb of the command line says, and its exit code.
+    fn cli(&self, arguments: &[&str]) -> (i32, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+        let ran = command.args(arguments).env("PILLARBOX_BROKER", &self.native).output();
+        let ran = ran.expect("it runs");
+        let said = [ran.stdout, ran.stderr].concat();
+        (ran.status.code().expect("a code"), String::from_utf8(said).expect("text"))
+    }
+
+    /// What an administrator gets over HTTP.
+    fn get(&self, path: &str) -> String {
+        let answer = self.send("GET", path, "");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         body.to_owned()
@@ -302,4 +318,63 @@ async fn a_message_that_is_too_large_elsewhere_is_a_dead_letter_here() {
         let log = std::fs::read_to_string(directory.path().join(name)).expect("a log");
         assert!(log.contains("the message is larger than its home takes"), "{name}: {log}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_host_that_is_gone_is_sent_on_or_dropped() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut b = Broker::start(directory.path(), "b", "127.0.0.1:0", &[]);
+    let a = Broker::start(directory.path(), "a", "127.0.0.1:0", &[&b.peers]);
+    let c = Broker::start(directory.path(), "c", "127.0.0.1:0", &[&a.peers]);
+    let (to_a, to_b, to_c) = (a.client().await, b.client().await, c.client().await);
+    to_b.declare(&Mailbox::durable("work")).await.expect("declared");
+    to_c.declare(&Mailbox::durable("there")).await.expect("declared");
+    for (client, name) in [(&to_a, "b"), (&to_a, "c"), (&to_c, "b")] {
+        knows(client, name, 1, 0).await;
+    }
+    b.kill();
+    push(&to_a, "work", bodies(0..3000)).await;
+    for client in [&to_a, &to_c] {
+        until("end of the links", async || {
+            let row = peer(client, "b").await?;
+            let down = |way: &str| row.get(way).and_then(Value::as_str) == Some("down");
+            (down("to") && down("from")).then_some(())
+        })
+        .await;
+    }
+    let refused = a.cli(&["peer", "drop", "b"]);
+    assert_eq!(
+        refused,
+        (1, "pillarbox: 3000 messages wait for host 'b': drop or redirect them\n".into())
+    );
+    assert_eq!(
+        c.cli(&["peer", "drop", "b"]),
+        (0, "host 'b' is forgotten, 0 messages dropped\n".into())
+    );
+    to_c.declare(&Mailbox::durable("work")).await.expect("declared");
+    let said = a.cli(&["peer", "redirect", "b", "--to", "c"]);
+    assert_eq!(said, (0, "host 'b' is forgotten, 3000 messages on their way to host 'c'\n".into()));
+    assert_eq!(take(&to_c, "work", 3000).await, bodies(0..3000));
+    assert!(peer(&to_a, "b").await.is_none());
+    assert!(
+        !std::fs::read_to_string(directory.path().join("a/hosts.json"))
+            .expect("a file")
+            .contains(r#""b""#)
+    );
+
+    // It comes back, is met, and goes again.
+    let b = b.restart(&[&a.peers]);
+    let to_b = b.client().await;
+    to_b.declare(&Mailbox::durable("again")).await.expect("declared");
+    knows(&to_a, "b", 2, 0).await;
+    drop(b);
+    push(&to_a, "again", bodies(0..3)).await;
+    let gone = until("drop", async || {
+        let answer = a.send("DELETE", "/api/peers/b?messages=drop", "");
+        answer.starts_with("HTTP/1.1 200").then_some(answer)
+    })
+    .await;
+    assert!(gone.ends_with(r#"{"messages":3}"#), "{gone}");
+    assert!(a.send("DELETE", "/api/peers/b", "").starts_with("HTTP/1.1 404"));
+    assert!(a.send("POST", "/api/peers/b/redirect", "{}").starts_with("HTTP/1.1 404"));
 }

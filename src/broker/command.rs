@@ -238,6 +238,11 @@ pub enum Request {
         quota: Quota,
         most: Option<u64>,
     },
+    /// A host that is gone for good: its routes go, and what waits for it. `Reply::Counted`. Needs an administrator.
+    ForgetPeer {
+        host: Name,
+        fate: super::Fate,
+    },
     /// The same request as if this user had asked it, in this virtual host. From the server itself.
     OnBehalf(Box<OnBehalf>),
     /// One message, without a channel. `Reply::Routed`, or `Reply::Stopped` where publishers are.

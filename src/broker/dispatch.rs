@@ -91,7 +91,7 @@ impl Mailbox {
     }
 
     /// The next entry that is not too old. A time to live of 0 allows delivery in the same moment.
-    fn take_fresh(&mut self, turn: &mut Turn<'_>) -> Option<Entry> {
+    pub(super) fn take_fresh(&mut self, turn: &mut Turn<'_>) -> Option<Entry> {
         while self.ready > 0 {
             let entry = self.take(turn)?;
             if self.deadline(&entry) >= turn.now {

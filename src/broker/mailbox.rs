@@ -20,6 +20,7 @@ use super::mark::Mark;
 use super::message::Message;
 use super::name::{Name, Time};
 use super::paging::Recalls;
+use super::peer::Onward;
 use super::routing::mix;
 use super::stream::Stream;
 use super::turn::Turn;
@@ -41,6 +42,8 @@ pub(super) struct Mailbox {
     pub(super) feeds: Option<Name>,
     /// Holds what waits for this host. Clients may only look.
     pub(super) outbox: Option<Name>,
+    /// That host is gone for good: what waits for it goes there.
+    pub(super) onward: Option<Onward>,
     pub(super) consumers: Consumers,
     /// Their message is on its way from the store.
     pub(super) askers: VecDeque<Asker>,
@@ -139,6 +142,7 @@ impl Mailbox {
             operator_policy: None,
             feeds: None,
             outbox: None,
+            onward: None,
             consumers: Consumers::default(),
             askers: VecDeque::new(),
             looks: Looks::default(),
@@ -236,6 +240,12 @@ impl Mailbox {
         self.ready_bytes += entry.body_size();
         self.offer(&entry, lane);
         self.lanes[lane].append(entry);
+    }
+
+    /// The next ready entry, if it is in memory.
+    pub(super) fn first(&self) -> Option<&Entry> {
+        let lane = self.lanes.iter().rfind(|lane| !lane.is_empty())?;
+        lane.front()
     }
 
     /// Takes the next ready entry that may be delivered now.

@@ -368,6 +368,7 @@ impl Broker {
             Request::CheckAccess => self.check_access(from, now, out),
             Request::Define(definition) => self.define(from, definition, now, out),
             Request::Undefine(key) => self.undefine(from, &key, now, out),
+            Request::ForgetPeer { host, fate } => self.forget_peer(from, &host, &fate, now, out),
             Request::SetQuota { holder, quota, most } => {
                 self.set_quota(from, &holder, quota, most, now, out)
             }
@@ -449,6 +450,9 @@ impl Broker {
             let mut at = 0;
             while let Some(&id) = self.dirty.get(at) {
                 at += 1;
+                if self.mailboxes.get(&id).is_some_and(|it| it.onward.is_some()) {
+                    self.send_on(id, now, out);
+                }
                 let mut turn = carry!(self, now, out);
                 let Some(mailbox) = self.mailboxes.get_mut(&id) else { continue };
                 mailbox.dispatch(&mut turn);

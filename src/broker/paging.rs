@@ -107,6 +107,7 @@ impl Mailbox {
         }
         let wanted = !self.consumers.is_empty()
             || !self.askers.is_empty()
+            || self.onward.is_some()
             || self.is_over_length()
             || self.has_stale_cold(turn.now);
         if !wanted {

@@ -173,6 +173,6 @@ impl Client {
     }
 }
 
-fn counted(mut payload: bytes::Bytes) -> Result<u64, Error> {
+pub(super) fn counted(mut payload: bytes::Bytes) -> Result<u64, Error> {
     payload.try_get_u64_le().map_err(|_| Error::unexpected("a deletion"))
 }

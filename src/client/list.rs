@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes};
 use pillarbox_native as wire;
 
+use super::declare::counted;
 use super::{Client, Error, table};
 use crate::broker::{Table, Value};
 
@@ -140,6 +141,36 @@ pub(super) fn read_rows(mut payload: Bytes) -> Result<Vec<Row>, Error> {
         rows.push(table::decode(&payload.split_to(size)));
     }
     Ok(rows)
+}
+
+/// What becomes of the messages that wait for a host that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting<'a> {
+    /// There must be none.
+    Absent,
+    Dropped,
+    /// To where their mailboxes live now.
+    Routed,
+    /// To another host.
+    SentTo(&'a str),
+}
+
+impl Client {
+    /// Forgets a host that is gone for good, and says how many messages waited for it. For administrators.
+    pub async fn forget_peer(&self, host: &str, waiting: Waiting<'_>) -> Result<u64, Error> {
+        let to;
+        let fate = match waiting {
+            Waiting::Absent => "",
+            Waiting::Dropped => "drop",
+            Waiting::Routed => "route",
+            Waiting::SentTo(host) => {
+                to = format!("to {host}");
+                &to
+            }
+        };
+        let undefine = wire::Undefine { what: wire::Define::PEER, path: vec![host, fate] };
+        counted(self.line.ask(|id, out| undefine.encode(id, out))?.done().await?.0)
+    }
 }
 
 /// Where the next slice goes on.

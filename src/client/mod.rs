@@ -48,7 +48,7 @@ pub use self::browse::{Browse, Browsed};
 pub use self::connect::{Connect, Proof};
 pub use self::declare::{Binding, Declared, Exchange, Mailbox};
 pub use self::error::Error;
-pub use self::list::{Defined, List, Row};
+pub use self::list::{Defined, List, Row, Waiting};
 pub use self::message::{Delivery, NewMessage};
 pub use self::pipe::{Pipe, PipeListener, PipeReader, PipeWriter};
 pub use self::redrive::{Redrive, Redriven};

@@ -123,6 +123,8 @@ routes! {
     Get "/api/cluster-name" Management ClusterName "The broker's name"
     Put "/api/cluster-name" Administrator SetClusterName "Names the broker"
     Get "/api/peers" Monitoring Peers "Other hosts, the links to them, and what waits for them"
+    Delete "/api/peers/{name}" Administrator ForgetPeer "Forgets a host that is gone; ?messages=drop: also what waits for it"
+    Post "/api/peers/{name}/redirect" Administrator RedirectPeer "Forgets a host that is gone, and sends what waits for it to the host `to`, or to where its queues live now"
     Get "/api/nodes" Monitoring Nodes "This host, as a list of one"
     Get "/api/nodes/{node}" Monitoring Node "This host"
     Get "/api/nodes/{node}/memory" Monitoring NodeMemory "Memory in use"

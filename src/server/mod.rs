@@ -214,7 +214,7 @@ impl Server {
         let listening: Vec<Listening> = listeners.iter().map(Listener::listening).collect();
         let register = Arc::new(Register::default());
         let parts = http::Parts {
-            desk: http::Desk::open(requests.clone()),
+            desk: http::Desk::open(requests.clone(), members.clone()),
             clock,
             register: register.clone(),
             commits,

@@ -527,6 +527,8 @@ impl Define<'_> {
     pub const LIMIT: u8 = 12;
     /// A place for a cursor or a group; for whoever may read its stream.
     pub const CURSOR: u8 = 13;
+    /// A host that is gone; only to be removed.
+    pub const PEER: u8 = 14;
 
     pub fn encode(&self, id: u32, out: &mut BytesMut) {
         write_frame(Kind::Define, 0, id, out, |out| {

@@ -55,7 +55,13 @@ impl Broker {
         ));
     }
 
-    fn take_in(&mut self, vhost: &Name, message: Message, now: Time, out: &mut Vec<Effect>) {
+    pub(super) fn take_in(
+        &mut self,
+        vhost: &Name,
+        message: Message,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
         let Parcel { message, hops, keys } = unpack(message);
         let message = Arc::new(message);
         self.totals.published += 1;

@@ -5,6 +5,7 @@
 
 mod adverts;
 mod arrival;
+mod leave;
 mod outbox;
 mod parcel;
 mod refused;
@@ -13,6 +14,8 @@ mod routes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::adverts::Adverts;
+pub use self::leave::Fate;
+pub(super) use self::leave::Onward;
 pub use self::outbox::OUTBOX_PREFIX;
 pub(super) use self::outbox::{is_outbox_name, outbox_host};
 pub(super) use self::parcel::pack;
@@ -102,6 +105,10 @@ pub enum PeerEvent {
         outbox: MailboxId,
         upto: Seq,
     },
+    /// To the server itself: nobody needs to look for this host any longer.
+    Forgotten {
+        host: Name,
+    },
 }
 
 /// Everything about other hosts.
@@ -174,6 +181,14 @@ pub struct PeerView {
     pub refused: u64,
     /// Names that live there and here, or in a third place that is older.
     pub shadowed: Vec<Name>,
+}
+
+impl Neighbour {
+    /// More is known than what was taken from it once.
+    fn is_of_now(&self) -> bool {
+        let linked = self.run > 0 || self.carrier.is_some() || self.guest.is_some();
+        linked || !self.routes.is_empty() || self.error.is_some()
+    }
 }
 
 impl Peers {
@@ -286,7 +301,12 @@ impl Broker {
     pub(super) fn peer_views(&self, after: Option<&Name>, count: usize) -> Vec<PeerView> {
         let later = |host: &Name| after.is_none_or(|after| host > after);
         let all = self.peers.neighbours.iter().filter(|(host, _)| later(host));
+        let all = all.filter(|(host, it)| it.is_of_now() || self.has_outbox(host));
         all.take(count).map(|(host, it)| self.peer_view(host, it)).collect()
+    }
+
+    fn has_outbox(&self, host: &Name) -> bool {
+        self.vhosts.values().any(|it| it.outboxes.contains_key(host))
     }
 
     fn peer_view(&self, host: &Name, it: &Neighbour) -> PeerView {

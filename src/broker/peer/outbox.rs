@@ -100,6 +100,7 @@ impl Broker {
         neighbour.carrier = Some(from);
         neighbour.carrier_since = now;
         neighbour.error = None;
+        self.stop_sending_on(host);
         let all: Vec<_> =
             self.vhosts.values().filter_map(|it| it.outboxes.get(host)).copied().collect();
         for id in all {

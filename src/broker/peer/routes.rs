@@ -71,7 +71,7 @@ impl Broker {
         neighbour.routes.insert(key, Known { route, round });
     }
 
-    fn lose_route(&mut self, route: &RouteDefinition, now: Time, out: &mut Vec<Effect>) {
+    pub(super) fn lose_route(&mut self, route: &RouteDefinition, now: Time, out: &mut Vec<Effect>) {
         let Some(neighbour) = self.peers.neighbours.get_mut(&route.host) else { return };
         let Some(Known { route, .. }) = neighbour.routes.remove(&route.key()) else { return };
         if route.durable {

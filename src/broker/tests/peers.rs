@@ -1,5 +1,6 @@
 //! Two and three brokers with links between them, which lose what was on its way when they break.
 
+mod leave;
 mod refused;
 mod simulation;
 

@@ -9,10 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::broker::inspect::{Inspect, Inspection};
 use crate::broker::{
-    ChannelId, Command, Event, Name, OnBehalf, Refusal, Reply, Request, SERVER, Settle, Ticket,
+    ChannelId, Command, Event, Name, OnBehalf, PeerEvent, Refusal, Reply, Request, SERVER, Settle,
+    Ticket,
 };
 use crate::management::Fault;
 use crate::server::intake::{Lane, Requests};
+use crate::server::membership::Members;
 use crate::server::outbox::{EventQueue, Heard};
 
 /// Further requests wait.
@@ -31,9 +33,9 @@ enum Ask {
 
 impl Desk {
     /// Opens the desk on a task of its own, which ends with the broker's or with the last clone.
-    pub(in crate::server) fn open(requests: Requests) -> Self {
+    pub(in crate::server) fn open(requests: Requests, members: Option<Members>) -> Self {
         let (asks, intake) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(serve(requests, intake));
+        tokio::spawn(serve(requests, intake, members));
         Self(asks)
     }
 
@@ -68,7 +70,7 @@ impl Desk {
     }
 }
 
-async fn serve(requests: Requests, asks: mpsc::Receiver<Ask>) {
+async fn serve(requests: Requests, asks: mpsc::Receiver<Ask>, members: Option<Members>) {
     let queue = Arc::new(EventQueue::default());
     let Ok(lane) = Lane::join(requests, SERVER, queue.clone()).await else { return };
     let mut clerk = Clerk {
@@ -79,6 +81,7 @@ async fn serve(requests: Requests, asks: mpsc::Receiver<Ask>) {
         commands: Vec::new(),
         waiting: HashMap::new(),
         tickets: 0,
+        members,
     };
     poll_fn(|context| clerk.poll(context)).await;
 }
@@ -92,6 +95,7 @@ struct Clerk {
     /// By ticket.
     waiting: HashMap<u64, oneshot::Sender<Result<Reply, Refusal>>>,
     tickets: u64,
+    members: Option<Members>,
 }
 
 impl Clerk {
@@ -105,11 +109,19 @@ impl Clerk {
                 Poll::Pending => {}
             }
             for event in self.events.drain(..) {
-                if let Event::Reply { ticket: Ticket(ticket), result, .. } = event
-                    && let Some(answer) = self.waiting.remove(&ticket)
-                {
-                    // Whoever asked may have gone away.
-                    let _ = answer.send(result);
+                match event {
+                    Event::Reply { ticket: Ticket(ticket), result, .. } => {
+                        if let Some(answer) = self.waiting.remove(&ticket) {
+                            // Whoever asked may have gone away.
+                            let _ = answer.send(result);
+                        }
+                    }
+                    Event::Peer(PeerEvent::Forgotten { host }) => {
+                        if let Some(members) = &self.members {
+                            members.forget(&host);
+                        }
+                    }
+                    _ => {}
                 }
             }
             while self.commands.len() < WAITING_MAX {

@@ -31,6 +31,7 @@ pub(super) use self::secret::secret;
 
 use self::directory::follow;
 use super::clock::Clock;
+use crate::broker::Name;
 use crate::config::{Address, Config, DnsSource, Peers, Secret};
 use crate::peers::{Dial, Host, HostId, Known, Meeting, Membership, PeerAddress, Sighting, Source};
 
@@ -252,10 +253,14 @@ impl Members {
         self.change(|it| it.unlinked(id, now));
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for `peer drop`"))]
-    /// No longer dials the host, until it dials this one or a source names it.
-    pub(super) fn forget(&self, id: HostId) -> bool {
-        self.change(|it| it.forget(id))
+    /// No longer dials the host of this name, until it dials this one or a source names it.
+    pub(super) fn forget(&self, name: &Name) {
+        let all = self.hosts().into_iter().filter(|it| it.host.name == *name && !it.linked);
+        for id in all.map(|it| it.host.id) {
+            if self.change(|it| it.forget(id)) {
+                tracing::info!(%id, %name, "a host is forgotten, as an administrator asked");
+            }
+        }
     }
 
     /// The other hosts as they are known now.

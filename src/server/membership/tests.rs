@@ -58,6 +58,8 @@ async fn a_start_dials_whom_the_last_one_knew() {
     assert_eq!(shown(&second), [(Some(b.id), "[127.0.0.1:2]".to_owned())]);
     let stale = Host { incarnation: 3, ..b.clone() };
     assert_eq!(second.meet(&stale, None), Meeting::OldIncarnation { known: 4 });
-    assert!(second.forget(b.id));
+    second.forget(&"x".into());
+    assert_eq!(shown(&second).len(), 1);
+    second.forget(&b.name);
     assert_eq!(shown(&second), []);
 }

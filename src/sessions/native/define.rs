@@ -7,8 +7,9 @@ use super::answer::Pending;
 use super::open::Open;
 use super::{MAIN, table};
 use crate::broker::{
-    Credential, Definition, DefinitionKey, DefinitionKind, Holder, Name, PermissionDefinition,
-    PolicyDefinition, Quota, Request, SeekCursor, Table, UserDefinition, Value, VhostDefinition,
+    Credential, Definition, DefinitionKey, DefinitionKind, Fate, Holder, Name,
+    PermissionDefinition, PolicyDefinition, Quota, Request, SeekCursor, Table, UserDefinition,
+    Value, VhostDefinition,
 };
 use crate::sessions::Outbox;
 
@@ -56,6 +57,22 @@ impl Open {
             let (mailbox, cursor) = (Name::from(*mailbox), Name::from(*cursor));
             let request = Request::DeleteCursor { mailbox, cursor };
             return self.ask(MAIN, request, Pending::Done(id), out);
+        }
+        if let (wire::Define::PEER, [host, fate]) = (undefine.what, &undefine.path[..]) {
+            let fate = match *fate {
+                "" => Fate::Absent,
+                "drop" => Fate::Dropped,
+                "route" => Fate::Routed,
+                other => match other.strip_prefix("to ") {
+                    Some(to) => Fate::SentTo(to.into()),
+                    None => {
+                        let text = "messages can be dropped, routed or sent to another host";
+                        return self.refuse(id, Code::Invalid, text, out);
+                    }
+                },
+            };
+            let request = Request::ForgetPeer { host: (*host).into(), fate };
+            return self.ask(MAIN, request, Pending::Counted(id), out);
         }
         let kind = match (undefine.what, undefine.path.len()) {
             (wire::Define::USER, 1) => DefinitionKind::User,

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Answer, Answered, Question};
 use crate::broker::routing::Exchange;
-use crate::broker::{Definition, ParameterDefinition};
+use crate::broker::{Definition, Fate, ParameterDefinition, Reply, Request};
 use crate::management::Fault;
 use crate::management::definitions::GLOBAL;
 use crate::management::json::{self as show, RABBITMQ_VERSION};
@@ -94,6 +94,35 @@ impl Question<'_> {
         let (found, now) = (self.estate.peers().await?, self.estate.clock.now());
         let all = found.iter().map(|it| crate::management::peers::peer(it, now)).collect();
         Ok(Answer::Json(Value::Array(all)))
+    }
+
+    pub(super) async fn forget_peer(&self) -> Answered {
+        let fate = match self.query.get("messages") {
+            None => Fate::Absent,
+            Some("drop") => Fate::Dropped,
+            Some(other) => {
+                let text = format!("messages can be dropped, not '{other}'");
+                return Err(Fault::bad_request(text));
+            }
+        };
+        self.end_peer(fate).await
+    }
+
+    pub(super) async fn redirect_peer(&self) -> Answered {
+        let object = self.object()?;
+        let to = Self::fields(&object).text("to")?;
+        self.end_peer(to.map_or(Fate::Routed, |to| Fate::SentTo(to.into()))).await
+    }
+
+    async fn end_peer(&self, fate: Fate) -> Answered {
+        let host = self.name("name")?;
+        if !self.estate.peers().await?.iter().any(|it| it.host == host) {
+            return Err(Fault::not_found());
+        }
+        match self.estate.desk.ask(Request::ForgetPeer { host, fate }).await? {
+            Reply::Counted(messages) => Ok(Answer::Json(json!({"messages": messages}))),
+            _ => Ok(Answer::NoContent),
+        }
     }
 
     pub(super) async fn node_memory(&self) -> Answered {

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::Ledger;
+use super::{Ledger, Published};
 
 pub(super) fn find(ledger: &Ledger) -> Vec<String> {
     let seen: BTreeSet<(&str, usize)> =
         ledger.receipts.iter().map(|it| (&*it.body, it.mailbox)).collect();
-    let confirmed = ledger.published.iter().filter(|(_, it)| it.confirmed);
+    // A copy of an exchange's message that went to another host is that host's.
+    let lost =
+        |(body, it): &(&String, &Published)| ledger.redirected.contains(*body) && it.to.len() > 1;
+    let confirmed = ledger.published.iter().filter(|it| it.1.confirmed && !lost(it));
     let missing = confirmed.flat_map(|(body, it)| {
         let missing = it.to.iter().filter(|mailbox| !seen.contains(&(&**body, **mailbox)));
         missing.map(move |mailbox| format!("{body} of {} is lost to {mailbox}", it.origin))

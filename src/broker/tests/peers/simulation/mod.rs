@@ -61,6 +61,8 @@ struct Ledger {
     receipts: Vec<Receipt>,
     /// Accepted, and durably so: body and mailbox.
     settled: BTreeSet<(String, usize)>,
+    /// Sent another way than they were published for, by an administrator.
+    redirected: BTreeSet<String>,
 }
 
 struct World {
@@ -70,6 +72,7 @@ struct World {
     /// Delivered and not yet settled, by host.
     held: Vec<VecDeque<Delivery>>,
     count: u64,
+    forgot: bool,
 }
 
 impl World {
@@ -90,7 +93,7 @@ impl World {
         }
         it.settle();
         let held = names.iter().map(|_| VecDeque::new()).collect();
-        let mut world = Self { it, dice, ledger: Ledger::default(), held, count: 0 };
+        let mut world = Self { it, dice, ledger: Ledger::default(), held, count: 0, forgot: false };
         (0..names.len()).for_each(|at| world.consume(at));
         world
     }
@@ -112,6 +115,7 @@ impl World {
                 85..92 => self.mend(),
                 92..95 => self.it.hosts[at].house.fast_disk = false,
                 95..98 => self.catch_up(at),
+                98 => self.forget(at),
                 _ => self.crash(at),
             }
             self.listen();
@@ -127,6 +131,10 @@ impl World {
             Some(mailbox) => (Post::to(mailbox, &body), vec![chosen]),
             None => (Post::by(EXCHANGE, "", &body), (0..hosts).collect()),
         };
+        // What is published to a host that was forgotten goes nowhere, until it is known again.
+        let broker = &self.it.hosts[at].house.broker;
+        let knows = |it: &usize| *it == at || broker.home_of(&"/".into(), MAILBOXES[*it]).is_some();
+        let to: Vec<usize> = to.into_iter().filter(knows).collect();
         let refused = matches!(to[..], [one] if one != at) && self.dice.roll(10) == 0;
         let to = if refused { vec![DEAD_AT + at] } else { to };
         if refused {
@@ -175,6 +183,40 @@ impl World {
     fn catch_up(&mut self, at: usize) {
         self.it.hosts[at].house.fast_disk = true;
         self.it.hosts[at].house.sync();
+    }
+
+    /// Once in a run an administrator gives up a host, and sends what waits for it to another that knows it.
+    fn forget(&mut self, at: usize) {
+        let hosts = self.it.hosts.len();
+        let (gone, to) = (self.dice.pick(hosts), self.dice.pick(hosts));
+        if gone == at || std::mem::replace(&mut self.forgot, true) {
+            return;
+        }
+        let between = |it: &Link| (it.from, it.to) == (at, gone) || (it.from, it.to) == (gone, at);
+        while let Some(link) = self.it.links.iter().find(|it| between(it)) {
+            self.it.cut(link.from, link.to);
+        }
+        self.catch_up(at);
+        let host = self.it.hosts[gone].name.clone();
+        let house = &mut self.it.hosts[at].house;
+        let client = house.connect_lax();
+        let (mailbox, count) = (Name::from(format!("peer/{host}")), 1000);
+        let (states, selector, after, bytes_max) = (States::ALL, None, None, u64::MAX);
+        let browse = Browse { mailbox, states, selector, after, count, bytes_max };
+        let waiting = match house.ask(client, Request::Browse(browse)) {
+            Ok(Reply::Browsed(browsed)) => browsed.found,
+            other => panic!("{other:?}"),
+        };
+        for message in waiting {
+            let body = String::from_utf8_lossy(message.message.body()).into_owned();
+            self.ledger.redirected.insert(body);
+        }
+        let fate = match to == at || to == gone {
+            true => Fate::Routed,
+            false => Fate::SentTo(self.it.hosts[to].name.clone()),
+        };
+        let house = &mut self.it.hosts[at].house;
+        house.ask(client, Request::ForgetPeer { host, fate }).expect("it is gone");
     }
 
     fn crash(&mut self, at: usize) {
@@ -273,7 +315,7 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn hosts_keep_their_promises_whatever_happens_between_them() {
-    let (mut received, mut again, mut dead) = (0, 0, 0);
+    let (mut received, mut again, mut dead, mut redirected) = (0, 0, 0, 0);
     for seed in seeds() {
         let mut world = World::new(seed);
         world.run();
@@ -286,10 +328,11 @@ fn hosts_keep_their_promises_whatever_happens_between_them() {
         let found: Vec<String> = found.into_iter().flatten().collect();
         assert!(found.is_empty(), "SIMULATE_SEED={seed}:\n{}", found.join("\n"));
         received += world.ledger.receipts.len();
+        redirected += world.ledger.redirected.len();
         dead += world.ledger.receipts.iter().filter(|it| it.mailbox >= DEAD_AT).count();
         again += world.ledger.receipts.iter().filter(|it| it.redelivered).count();
     }
-    assert!(dead > 0, "nothing was refused");
+    assert!(dead > 0 && redirected > 0, "{dead} refused, {redirected} redirected");
     // A world in which nothing happens keeps every promise.
     assert!(received > 30 && again > 0, "{received} received, {again} of them again");
 }

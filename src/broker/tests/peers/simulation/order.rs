@@ -9,6 +9,9 @@ pub(super) fn find(ledger: &Ledger) -> Vec<String> {
     let mut last: BTreeMap<(usize, usize), u64> = BTreeMap::new();
     let mut found = Vec::new();
     for receipt in ledger.receipts.iter().filter(|it| it.mailbox < DEAD_AT) {
+        if ledger.redirected.contains(&receipt.body) {
+            continue;
+        }
         let Some(published) = ledger.published.get(&receipt.body) else { continue };
         if seen.insert((&receipt.body, receipt.mailbox)) {
             let last = last.entry((published.origin, receipt.mailbox)).or_default();
