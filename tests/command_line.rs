@@ -1,6 +1,7 @@
 //! Verbs of the command line against a broker, as somebody at a terminal uses them.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,11 +21,15 @@ struct Broker {
 impl Broker {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
+        Self::start_in(directory.path(), true)
+    }
+
+    fn start_in(directory: &Path, in_memory: bool) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_pillarbox"))
             .args(["serve", "--http-listen", "127.0.0.1:0", "--native-listen", "127.0.0.1:0"])
             .args(["--amqp-listen", "127.0.0.1:0", "--stomp-listen", "127.0.0.1:0", "--data-dir"])
-            .arg(directory.path())
-            .env("PILLARBOX__STORE__IN_MEMORY", "true")
+            .arg(directory)
+            .env("PILLARBOX__STORE__IN_MEMORY", in_memory.to_string())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -273,4 +278,35 @@ fn definitions_move_between_brokers_that_run_and_that_do_not() {
     assert_eq!(code, Some(3), "{text}");
     let (code, text) = broker.fails(&["definitions", "export", "--data-dir", &path("nowhere")]);
     assert_eq!(code, Some(2), "{text}");
+}
+
+#[test]
+fn settled_messages_come_again_also_after_the_broker_was_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = Broker::start_in(directory.path(), false);
+    broker.run(&["mailbox", "declare", "jobs", "--keep-settled", "1h"]);
+    let lines: String = (0..40).map(|n| format!("{n}\n")).collect();
+    let file = directory.path().join("lines");
+    std::fs::write(&file, &lines).unwrap();
+    broker.run(&["push", "jobs", "--lines", "--file", file.to_str().unwrap()]);
+    assert_eq!(broker.fails(&["mailbox", "rewind", "jobs"]).0, Some(4));
+    assert_eq!(broker.run(&["pull", "jobs", "--all"]), lines);
+    // It is killed, not stopped.
+    drop(broker);
+    let broker = Broker::start_in(directory.path(), false);
+    let settled = broker.run(&["browse", "jobs", "--state", "settled", "--count", "100"]);
+    assert_eq!(settled.lines().count(), 41, "{settled}");
+    let some = ["mailbox", "rewind", "jobs", "--from", "position=11", "--to", "position=14"];
+    assert_eq!(broker.run(&some), "put 3 messages back into 'jobs'\n");
+    drop(broker);
+    let broker = Broker::start_in(directory.path(), false);
+    let ready = broker.run(&["browse", "jobs", "--state", "ready", "--json"]);
+    let ready: Vec<serde_json::Value> =
+        ready.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let bodies: Vec<_> = ready.iter().map(|it| (&it["body"], &it["redelivered"])).collect();
+    let yes = serde_json::Value::Bool(true);
+    assert_eq!(bodies, [(&"10".into(), &yes), (&"11".into(), &yes), (&"12".into(), &yes)]);
+    assert_eq!(broker.run(&["pull", "jobs", "--all"]), "10\n11\n12\n");
+    let rest = broker.run(&["mailbox", "rewind", "jobs", "--from", "1h"]);
+    assert_eq!(rest, "put 40 messages back into 'jobs'\n");
 }

@@ -8,6 +8,7 @@ use super::definition::{
     PermissionDefinition, UserDefinition, VhostDefinition,
 };
 use super::event::{Effect, Event, Recovered, Reply, Write};
+use super::keep::is_keeper_name;
 use super::limits::Limits;
 use super::name::{Name, Time};
 use super::peer::is_outbox_name;
@@ -243,7 +244,8 @@ impl Broker {
             generated: true,
         };
         let limits = Limits::of(&declare, &definition.vhost, self.settings.delivery_limit)?;
-        if is_delay_name(&definition.name) || is_outbox_name(&definition.name) {
+        let name = &definition.name;
+        if is_delay_name(name) || is_outbox_name(name) || is_keeper_name(name) {
             let name = definition.name;
             return Err(Refusal::ReservedName { kind: Kind::Mailbox, name });
         }

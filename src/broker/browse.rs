@@ -7,12 +7,13 @@ use std::sync::Arc;
 use super::command::{ChannelId, ConnectionId, Seq};
 use super::event::{Effect, Rest};
 use super::inspect::SLICE_MAX;
+use super::keep::keeper_name;
 use super::mailbox::Asker;
 use super::message::Message;
 use super::name::{Name, Time};
 use super::refusal::{Action, Kind, Refusal};
 use super::selector::Selector;
-use super::topology::check_owner;
+use super::topology::{check_owner, locked};
 use super::{Broker, carry};
 
 /// Where a message of a mailbox is, in the order in which they are shown.
@@ -26,10 +27,13 @@ pub enum State {
     Delayed,
     /// A dead letter that waits until there is room for it where it shall go.
     Dead,
+    /// It was settled, and the queue keeps it for a while.
+    Settled,
 }
 
 impl State {
-    pub const ALL: [Self; 4] = [Self::Ready, Self::Unsettled, Self::Delayed, Self::Dead];
+    pub const ALL: [Self; 5] =
+        [Self::Ready, Self::Unsettled, Self::Delayed, Self::Dead, Self::Settled];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,13 +41,14 @@ impl State {
             Self::Unsettled => "unsettled",
             Self::Delayed => "delayed",
             Self::Dead => "dead",
+            Self::Settled => "settled",
         }
     }
 }
 
 /// What was given is no state of a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not one of ready, unsettled, delayed and dead")]
+#[error("'{0}' is not one of ready, unsettled, delayed, dead and settled")]
 pub struct NoState(pub String);
 
 impl FromStr for State {
@@ -191,11 +196,26 @@ impl Broker {
         let mailbox = self.find(&vhost, &name).ok_or_else(|| self.no_mailbox(&vhost, &name))?;
         self.check_schedule(&user, &vhost, mailbox)?;
         check_owner(mailbox, from)?;
-        let id = mailbox.id;
+        if mailbox.keeps_for.is_some() {
+            return Err(locked(mailbox));
+        }
+        let mut id = mailbox.id;
+        // What is kept comes last, from where it is kept.
+        let mut then = None;
+        if browse.states.has(State::Settled)
+            && let Some(keeper) = self.find(&vhost, &keeper_name(&name))
+        {
+            let only = browse.states == States::only(State::Settled);
+            if only || browse.after.is_some_and(|it| it.state == State::Settled) {
+                id = keeper.id;
+            } else {
+                then = Some(Bookmark { state: State::Settled, order: 0, seq: Seq(0) });
+            }
+        }
         browse.count = browse.count.min(SLICE_MAX);
         let mut turn = carry!(self, now, out);
         match self.mailboxes.get_mut(&id) {
-            Some(mailbox) => mailbox.look(asker, &browse, &mut turn),
+            Some(mailbox) => mailbox.look(asker, &browse, then, &mut turn),
             None => Err(Refusal::NoSuchMailbox { name, vhost }),
         }
     }

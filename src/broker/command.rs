@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::browse::Browse;
 use super::definition::{Definition, DefinitionKey, Destination};
+use super::keep::Rewind;
 use super::message::Message;
 use super::name::{Name, Time};
 use super::quota::{Holder, Quota};
@@ -249,6 +250,8 @@ pub enum Request {
     Post(Arc<Message>),
     /// `Reply::Browsed`: messages, which stay as they are.
     Browse(Browse),
+    /// `Reply::Rewound`: messages that were settled and kept are ready again, some at a time.
+    Rewind(Rewind),
     /// Ends a connection, for this reason; needs an administrator unless the origin is the server itself.
     Disconnect {
         connection: ConnectionId,

@@ -195,6 +195,7 @@ impl Mailbox {
     fn forget_handed_over(&mut self, entry: &Entry, turn: &mut Turn<'_>) {
         self.counts.settled += 1;
         self.remove_stored(entry, turn);
+        self.keep(&entry.message, turn);
     }
 
     fn delivery(&mut self, entry: &Entry, taker: Taker, turn: &mut Turn<'_>) -> Delivery {

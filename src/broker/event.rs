@@ -142,6 +142,7 @@ pub enum Reply {
     /// Nothing was done: publishers are stopped, and why.
     Stopped(&'static str),
     Browsed(super::Browsed),
+    Rewound(super::Rewound),
     Inspection(Box<super::inspect::Inspection>),
 }
 

@@ -107,7 +107,7 @@ pub struct MailboxView {
     pub exclusive: bool,
     /// Whose it is, where it is exclusive.
     pub owner: Option<ConnectionId>,
-    /// It holds what an exchange delays.
+    /// It holds what an exchange delays, or what a queue settled and keeps.
     pub internal: bool,
     /// No consumer could take anything when last asked.
     pub consumers_busy: bool,
@@ -484,7 +484,7 @@ fn view(mailbox: &Mailbox) -> MailboxView {
         auto_delete: mailbox.definition.auto_delete,
         exclusive: mailbox.definition.exclusive,
         owner: mailbox.owner,
-        internal: mailbox.feeds.is_some(),
+        internal: mailbox.feeds.is_some() || mailbox.keeps_for.is_some(),
         consumers_busy: mailbox.stuck,
         policy: mailbox.policy.clone(),
         operator_policy: mailbox.operator_policy.clone(),

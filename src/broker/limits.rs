@@ -80,6 +80,8 @@ pub struct Limits {
     pub age_max_ms: Option<u64>,
     /// How much of a stream goes at once, at most.
     pub segment_bytes_max: Option<u64>,
+    /// Messages of a queue stay for so long after they were settled, to be put back.
+    pub keep_settled_ms: Option<u64>,
     /// Values that are kept for each key.
     pub history: Option<u64>,
     pub overflow: Overflow,
@@ -106,6 +108,7 @@ pub struct Limits {
     delivery_limit_default: Option<u32>,
 }
 
+const KEEP: &str = "x-keep-settled-for";
 const AT_LEAST_ONCE: &str = "at-least-once";
 
 /// Arguments that a redeclaration must repeat, in RabbitMQ's order; others are ignored in comparing.
@@ -132,6 +135,7 @@ const COMPARED: &[&str] = &[
     "x-max-age",
     "x-stream-max-segment-size-bytes",
     "x-max-history",
+    KEEP,
 ];
 
 /// What a stream cannot have.
@@ -147,6 +151,7 @@ const NOT_FOR_STREAMS: &[&str] = &[
     "x-delivery-limit",
     "x-retry-delays",
     "x-retry-jitter",
+    KEEP,
 ];
 
 /// What a key-value mailbox cannot have besides.
@@ -184,6 +189,10 @@ impl Limits {
         }
         if kind.is_log() {
             reader.check_log(kind)?;
+        }
+        let keep_settled_ms = reader.number(KEEP, 1, TIME_SPAN_MAX_MS)?;
+        if keep_settled_ms.is_some() && (!declare.durable || declare.exclusive) {
+            return Err(reader.invalid(KEEP, "the queue is not durable"));
         }
         let dead_letter_exchange = reader.text("x-dead-letter-exchange")?;
         let dead_letter_key = reader.text("x-dead-letter-routing-key")?;
@@ -243,6 +252,7 @@ impl Limits {
             length_max: reader.number("x-max-length", 0, i64::MAX as u64)?,
             bytes_max: reader.number("x-max-length-bytes", 0, i64::MAX as u64)?,
             age_max_ms,
+            keep_settled_ms,
             history: reader.number("x-max-history", 1, 1 << 16)?,
             segment_bytes_max: reader.number(
                 "x-stream-max-segment-size-bytes",
@@ -281,6 +291,7 @@ impl Limits {
             self.dead_letter_key = None;
             self.delivery_limit = None;
             self.retry = None;
+            self.keep_settled_ms = None;
         }
         self
     }
@@ -329,6 +340,7 @@ impl Limits {
             self.expires_ms = smaller(self.expires_ms, number("expires"));
             self.consumer_timeout_ms =
                 smaller(self.consumer_timeout_ms, number("consumer-timeout"));
+            self.keep_settled_ms = smaller(self.keep_settled_ms, number("keep-settled-for"));
             self.length_max = smaller(self.length_max, number("max-length"));
             self.bytes_max = smaller(self.bytes_max, number("max-length-bytes"));
             let age = policy.definition.get("max-age").and_then(Value::as_str).and_then(age_ms);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::browse::{Bookmark, Browse, Browsed, Found, HolderView, State};
+use super::browse::{Bookmark, Browse, Browsed, Found, HolderView, State, States};
 use super::command::{Fetched, Seq};
 use super::delay::Waiting;
 use super::event::{Effect, Event, Fetch, Reply, Rest};
+use super::keep::{Keeping, PutBack, Rewind, Span};
 use super::lane::{Entry, Place};
 use super::lease::Lease;
 use super::mailbox::{Asker, Mailbox};
@@ -31,6 +32,8 @@ pub(super) struct Look {
     asker: Asker,
     lane: u16,
     step: Step,
+    /// These go back to the queue that keeps them.
+    back: Option<Span>,
 }
 
 /// Looks of one mailbox.
@@ -59,6 +62,8 @@ struct Step {
     bytes: u64,
     /// Behind which there is more.
     next: Option<Bookmark>,
+    /// Where to go on when this mailbox has no more.
+    then: Option<Bookmark>,
 }
 
 #[derive(Debug)]
@@ -79,6 +84,7 @@ impl Step {
             seen: 0,
             bytes: 0,
             next: browse.after,
+            then: None,
         }
     }
 
@@ -134,7 +140,7 @@ impl Step {
 
     /// As much of it as was asked for.
     fn end(self, ready: u64) -> Browsed {
-        let mut browsed = Browsed { found: Vec::new(), next: self.next, ready };
+        let mut browsed = Browsed { found: Vec::new(), next: self.next.or(self.then), ready };
         let mut bytes = 0;
         for found in self.slots.into_iter().filter_map(|slot| slot.found) {
             if browsed.found.len() >= self.count || (bytes >= self.bytes_max && bytes > 0) {
@@ -159,15 +165,55 @@ impl Mailbox {
         &mut self,
         asker: Asker,
         browse: &Browse,
+        then: Option<Bookmark>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let step = Step { then, ..self.step(browse) };
+        self.begin(asker, step, None, turn)
+    }
+
+    /// Puts back what was settled in the span and matches.
+    pub(super) fn look_back(
+        &mut self,
+        asker: Asker,
+        rewind: &Rewind,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let end = rewind.end.min(self.next);
+        let first = self.stream.as_ref().map_or(end, |it| it.seek(rewind.from)).max(rewind.first);
+        let mut step = Step::new(&Browse {
+            mailbox: rewind.mailbox.clone(),
+            states: States::only(State::Settled),
+            selector: rewind.selector.clone(),
+            after: None,
+            count: SEARCHED_MAX,
+            bytes_max: SEARCHED_BYTES_MAX,
+        });
+        let places = match &self.stream {
+            Some(stream) => stream.places_after(Seq(first.0.max(1) - 1), SEARCHED_MAX + 1),
+            None => Vec::new(),
+        };
+        let places = places.into_iter().take_while(|place| place.seq() < end);
+        if self.see_places(State::Settled, 0, places, &mut step) {
+            step.next = None;
+        }
+        let back = Span { from: rewind.from, to: rewind.to, end };
+        self.begin(asker, step, Some(back), turn)
+    }
+
+    fn begin(
+        &mut self,
+        asker: Asker,
+        step: Step,
+        back: Option<Span>,
         turn: &mut Turn<'_>,
     ) -> Result<(), Refusal> {
         if self.looks.waiting.len() >= LOOKS_MAX {
             return Err(Refusal::Limit("too many look at this queue at the same time".into()));
         }
-        let step = self.step(browse);
         let lane = LOOKS + self.looks.last;
         let ranges = step.ranges();
-        let look = Look { asker, lane, step };
+        let look = Look { asker, lane, step, back };
         if ranges.is_empty() {
             self.tell(look, turn);
         } else {
@@ -182,12 +228,13 @@ impl Mailbox {
         let mut step = Step::new(browse);
         let first = browse.after.map(|after| after.state);
         for state in State::ALL {
-            if !browse.states.has(state) || first.is_some_and(|first| state < first) {
+            let elsewhere = (state == State::Settled) != self.keeps_for.is_some();
+            if elsewhere || !browse.states.has(state) || first.is_some_and(|first| state < first) {
                 continue;
             }
             let after = browse.after.filter(|after| after.state == state);
             let whole = match state {
-                State::Ready => self.see_ready(after, &mut step),
+                State::Ready | State::Settled => self.see_ready(state, after, &mut step),
                 State::Unsettled => self.see_unsettled(after, &mut step),
                 State::Delayed => self.see_delayed(after, &mut step),
                 State::Dead => self.see_dead(after, &mut step),
@@ -201,26 +248,33 @@ impl Mailbox {
     }
 
     /// Each of these adds what lies behind a place; false where there was no room for all.
-    fn see_ready(&self, after: Option<Bookmark>, step: &mut Step) -> bool {
+    fn see_ready(&self, state: State, after: Option<Bookmark>, step: &mut Step) -> bool {
         let most = SEARCHED_MAX.max(step.count) + 1;
         if let Some(stream) = &self.stream {
             let places = stream.places_after(after.map_or(Seq(0), |it| it.seq), most);
-            return self.see_places(0, places, step);
+            return self.see_places(state, 0, places.into_iter(), step);
         }
         let top = self.lanes.len() as u64 - 1;
         for order in after.map_or(0, |it| it.order)..=top {
             let behind = after.filter(|it| it.order == order).map_or(Seq(0), |it| it.seq);
             let lane = &self.lanes[(top - order) as usize];
-            if !self.see_places(order, lane.places_after(behind, most - step.seen), step) {
+            let places = lane.places_after(behind, most - step.seen).into_iter();
+            if !self.see_places(state, order, places, step) {
                 return false;
             }
         }
         true
     }
 
-    fn see_places(&self, order: u64, places: Vec<Place<'_>>, step: &mut Step) -> bool {
-        places.into_iter().all(|place| {
-            let at = Bookmark { state: State::Ready, order, seq: place.seq() };
+    fn see_places<'a>(
+        &self,
+        state: State,
+        order: u64,
+        mut places: impl Iterator<Item = Place<'a>>,
+        step: &mut Step,
+    ) -> bool {
+        places.all(|place| {
+            let at = Bookmark { state, order, seq: place.seq() };
             let spot = match place {
                 Place::Hot(entry) => Spot::Here(Box::new(self.found(at, entry))),
                 Place::Cold { bytes, .. } => Spot::Stored { bytes, known: None },
@@ -284,7 +338,7 @@ impl Mailbox {
             message: message.clone(),
             rest,
             attempts: self.counts_attempts().then_some(rest.attempts),
-            offset: log.then(|| at.seq.0.saturating_sub(1)),
+            offset: (at.state == State::Ready && log).then(|| at.seq.0.saturating_sub(1)),
             holder: None,
         }
     }
@@ -320,7 +374,20 @@ impl Mailbox {
 
     fn tell(&self, look: Look, turn: &mut Turn<'_>) {
         let Asker { connection, channel, ticket, .. } = look.asker;
-        let result = Ok(Reply::Browsed(look.step.end(self.ready)));
+        let browsed = look.step.end(self.ready);
+        if let Some(Span { from, to, end }) = look.back {
+            let late = browsed.found.iter().any(|it| it.rest.since >= to);
+            let next = browsed.next.filter(|_| !late);
+            let within = browsed.found.into_iter().filter(|it| (from..to).contains(&it.rest.since));
+            return turn.keepings.push(Keeping::PutBack(PutBack {
+                keeper: self.id,
+                asker: look.asker,
+                found: within.map(|it| (it.at.seq, it.message)).collect(),
+                end,
+                rest: next.map(|next| (Seq(next.seq.0 + 1), end)),
+            }));
+        }
+        let result = Ok(Reply::Browsed(browsed));
         let event = Event::Reply { channel, ticket, result };
         turn.out.push(Effect::NotifyDurable(connection, event));
     }

@@ -44,6 +44,8 @@ pub(super) struct Mailbox {
     pub(super) outbox: Option<Name>,
     /// That host is gone for good: what waits for it goes there.
     pub(super) onward: Option<Onward>,
+    /// Holds what this queue settled and keeps. Out of reach for clients and policies.
+    pub(super) keeps_for: Option<Name>,
     pub(super) consumers: Consumers,
     /// Their message is on its way from the store.
     pub(super) askers: VecDeque<Asker>,
@@ -143,6 +145,7 @@ impl Mailbox {
             feeds: None,
             outbox: None,
             onward: None,
+            keeps_for: None,
             consumers: Consumers::default(),
             askers: VecDeque::new(),
             looks: Looks::default(),
@@ -171,6 +174,11 @@ impl Mailbox {
     /// Outlives the broker. What belongs to a connection does not.
     pub(super) fn durable(&self) -> bool {
         self.definition.durable && !self.definition.exclusive
+    }
+
+    /// Only the broker itself puts messages here and takes them.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.feeds.is_some() || self.outbox.is_some() || self.keeps_for.is_some()
     }
 
     pub(super) fn unsettled(&self) -> u64 {
@@ -322,6 +330,7 @@ impl Mailbox {
                 self.counts.settled += 1;
                 self.counts.acknowledged += 1;
                 self.remove_stored(&entry, turn);
+                self.keep(&entry.message, turn);
             }
             Outcome::Rejected => self.discard(entry, Reason::Rejected, turn),
             Outcome::Released => self.put_back(entry, false, None, turn),

@@ -25,6 +25,7 @@ mod event;
 mod expiry;
 mod flow;
 pub mod inspect;
+mod keep;
 mod lane;
 mod lease;
 mod limits;
@@ -64,6 +65,7 @@ pub use command::*;
 pub use definition::*;
 pub use event::*;
 pub use flow::{Deaths, Inflow, Outflow, Passage, ProtocolFlow, Sizes, Waits};
+pub use keep::{Rewind, Rewound};
 pub use limits::{Limits, MailboxKind, Overflow, TIME_SPAN_MAX_MS};
 pub use mailbox::Counts;
 pub use message::*;
@@ -81,6 +83,7 @@ pub use value::{Table, TableKey, Value};
 use access::Access;
 use connection::{Channel, Connection};
 use dead_letter::Burial;
+use keep::Keeping;
 use mailbox::{Asker, Mailbox};
 use peer::Peers;
 use vhost::Vhost;
@@ -109,6 +112,7 @@ pub struct Broker {
     /// Mailboxes to dispatch before the turn ends.
     dirty: Vec<MailboxId>,
     burials: Vec<Burial>,
+    keepings: Vec<Keeping>,
     awaiting: BTreeSet<MailboxId>,
     /// Mailboxes that keep more in memory than they should.
     surplus: BTreeSet<MailboxId>,
@@ -162,6 +166,7 @@ macro_rules! carry {
             out: &mut *$out,
             bursts: Default::default(),
             burials: &mut $broker.burials,
+            keepings: &mut $broker.keepings,
             awaiting: &mut $broker.awaiting,
             memory: &mut $broker.memory,
             flows: &mut $broker.flows,
@@ -193,6 +198,7 @@ impl Broker {
             timers: BTreeSet::new(),
             dirty: Vec::new(),
             burials: Vec::new(),
+            keepings: Vec::new(),
             awaiting: BTreeSet::new(),
             surplus: BTreeSet::new(),
             spill_above: 0,
@@ -317,6 +323,14 @@ impl Broker {
                 let asker = Asker { connection: from, channel, ticket, no_ack: false };
                 match self.browse(from, asker, browse, now, out) {
                     Ok(()) => return,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Request::Rewind(rewind) => {
+                let asker = Asker { connection: from, channel, ticket, no_ack: false };
+                match self.rewind(from, asker, &rewind, now, out) {
+                    Ok(None) => return self.keep(now, out),
+                    Ok(Some(reply)) => Ok(reply),
                     Err(refusal) => Err(refusal),
                 }
             }
@@ -446,7 +460,7 @@ impl Broker {
 
     /// Ends a turn: messages go to consumers, dead letters to their exchanges, deadlines into the timers.
     fn finish(&mut self, now: Time, out: &mut Vec<Effect>) {
-        while !self.dirty.is_empty() || !self.burials.is_empty() {
+        while !self.dirty.is_empty() || !self.burials.is_empty() || !self.keepings.is_empty() {
             let mut at = 0;
             while let Some(&id) = self.dirty.get(at) {
                 at += 1;
@@ -471,6 +485,9 @@ impl Broker {
             self.dirty.clear();
             if !self.burials.is_empty() {
                 self.bury(now, out);
+            }
+            if !self.keepings.is_empty() {
+                self.keep(now, out);
             }
         }
         if self.memory > self.settings.memory_max && self.memory > self.spill_above {

@@ -114,6 +114,7 @@ const KEYS: &[Key] = &[
     shared("max-length-bytes", Shape::Number(0), "maximum length in bytes"),
     key("overflow", Shape::OneOf(OVERFLOWS), "overflow mode"),
     shared("delivery-limit", Shape::Number(-1), "delivery limit"),
+    key("keep-settled-for", Shape::Number(1), "time to keep settled messages"),
     key("retry-delays", Shape::Delays, "list of retry delays"),
     key("retry-jitter", Shape::Percent, "retry jitter"),
     key("max-age", Shape::Text, "max age"),

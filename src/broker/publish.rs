@@ -9,6 +9,7 @@ use super::command::{ConnectionId, MailboxId, Publish, Seq};
 use super::dead_letter::{Burial, circles, with_blind_keys};
 use super::event::{Cause, Effect, Event};
 use super::flow::Passage;
+use super::keep::is_keeper_name;
 use super::limits::{Overflow, TIME_SPAN_MAX_MS};
 use super::message::{Message, MessageId};
 use super::name::{Name, Time};
@@ -514,7 +515,7 @@ impl Broker {
 
 /// Nobody reaches it by its name.
 fn is_hidden(name: &str) -> bool {
-    is_delay_name(name) || is_outbox_name(name)
+    is_delay_name(name) || is_outbox_name(name) || is_keeper_name(name)
 }
 
 /// A publisher's time to live has the same bound as all others.

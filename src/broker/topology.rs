@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::command::{ConnectionId, DeclareExchange, DeclareMailbox, MailboxId, Seq};
 use super::definition::{Definition, ExchangeDefinition, MailboxDefinition};
 use super::event::{Effect, Event, Reply, Write};
+use super::keep::{keeper_name, kept_queue};
 use super::limits::{Limits, difference};
 use super::mailbox::Mailbox;
 use super::name::{Name, Time};
@@ -208,6 +209,7 @@ impl Broker {
         mailbox.owner = owner;
         mailbox.feeds = fed_exchange(&mailbox.definition);
         mailbox.outbox = outbox_host(&mailbox.definition);
+        mailbox.keeps_for = kept_queue(&mailbox.definition);
         mailbox.count_from(self.settings.start);
         if mailbox.durable() {
             let definition = Box::new(Definition::Mailbox(mailbox.definition.clone()));
@@ -348,6 +350,9 @@ impl Broker {
             connection.exclusives.remove(&id);
         }
         let vhost_name = mailbox.vhost.clone();
+        if let Some(kept) = self.find(&vhost_name, &keeper_name(&mailbox.name)).map(|it| it.id) {
+            self.delete_mailbox_now(kept, now, out);
+        }
         let durable = mailbox.durable();
         if let Some(vhost) = self.vhosts.get_mut(&vhost_name) {
             vhost.mailboxes.remove(&mailbox.name);
@@ -410,6 +415,7 @@ impl Broker {
                 self.dirty.push(*id);
             }
         }
+        self.limit_keepers(vhost_name);
         self.apply_exchange_policies(vhost_name);
         self.generation += 1;
     }
@@ -495,7 +501,7 @@ fn dead_letter_argument<'a>(
 }
 
 fn apply_policies(vhost: &super::vhost::Vhost, mailbox: &mut Mailbox) {
-    if mailbox.feeds.is_some() {
+    if mailbox.feeds.is_some() || mailbox.keeps_for.is_some() {
         return;
     }
     let policies = vhost.policies.of_mailbox(&mailbox.name, mailbox.declared.kind);
@@ -533,8 +539,7 @@ pub(super) fn check_owner(mailbox: &Mailbox, from: ConnectionId) -> Result<(), R
 /// Whether the connection may do more than look: nobody gets at what an exchange holds back.
 pub(super) fn check_reach(mailbox: &Mailbox, from: ConnectionId) -> Result<(), Refusal> {
     check_owner(mailbox, from)?;
-    let hidden = mailbox.feeds.is_some() || mailbox.outbox.is_some();
-    if hidden { Err(locked(mailbox)) } else { Ok(()) }
+    if mailbox.is_hidden() { Err(locked(mailbox)) } else { Ok(()) }
 }
 
 pub(super) fn locked(mailbox: &Mailbox) -> Refusal {
@@ -547,8 +552,7 @@ fn check_same(
     declare: &DeclareMailbox,
     from: ConnectionId,
 ) -> Result<(), Refusal> {
-    let hidden = mailbox.feeds.is_some() || mailbox.outbox.is_some();
-    if mailbox.owner != declare.exclusive.then_some(from) || hidden {
+    if mailbox.owner != declare.exclusive.then_some(from) || mailbox.is_hidden() {
         return Err(locked(mailbox));
     }
     check_equivalent(&mailbox.definition, declare)

@@ -7,6 +7,7 @@ use super::command::{ChannelId, ConnectionId, MailboxId, Seq};
 use super::connection::Connection;
 use super::dead_letter::{Burial, Grave, Reason};
 use super::event::{Delivery, Effect, Write};
+use super::keep::Keeping;
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::name::Time;
@@ -23,6 +24,8 @@ pub(super) struct Turn<'a> {
     pub(super) bursts: Bursts,
     /// Messages on their way to a dead-letter exchange, or due from a delay; routed when the mailbox is done.
     pub(super) burials: &'a mut Vec<Burial>,
+    /// Settled messages that are kept, or put back.
+    pub(super) keepings: &'a mut Vec<Keeping>,
     /// Mailboxes that wait for a batch to become durable.
     pub(super) awaiting: &'a mut BTreeSet<MailboxId>,
     /// Bytes of messages in memory, over all mailboxes.

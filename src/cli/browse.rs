@@ -25,7 +25,7 @@ the exit code is 4.")]
 pub(super) struct BrowseVerb {
     /// The mailbox
     mailbox: String,
-    /// Only messages in these states: ready, unsettled, delayed, dead, with commas between them
+    /// Only messages in these states: ready, unsettled, delayed, dead, settled, with commas between them
     #[arg(long, value_name = "STATES", default_value = "")]
     state: States,
     /// Only messages that match this condition, as JMS has it

@@ -1,17 +1,18 @@
-//! `pillarbox mailbox`: declares, lists, shows, purges and deletes mailboxes.
+//! `pillarbox mailbox`: declares, lists, shows, purges, rewinds and deletes mailboxes.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use pillarbox::broker::Value;
-use pillarbox::client::{Error, List, Mailbox};
+use pillarbox::client::{Error, List, Mailbox, Rewind};
 use pillarbox_native::Code;
 use serde_json::json;
 
 use super::broker::Broker;
+use super::value::Edge;
 use super::{Failure, show, value};
 
-/// Declare, list, show, purge and delete mailboxes
+/// Declare, list, show, purge, rewind and delete mailboxes
 #[derive(Args)]
 pub(super) struct MailboxVerb {
     #[command(subcommand)]
@@ -35,6 +36,27 @@ Examples:
     /// Drop the ready messages of a mailbox
     #[command(after_help = "Example: pillarbox mailbox purge jobs")]
     Purge { name: String },
+    /// Let messages come again that were settled, where the mailbox keeps them
+    #[command(after_help = "\
+Examples:
+  pillarbox mailbox rewind jobs --from 1h
+  pillarbox mailbox rewind jobs --from time=1732500000 --to time=1732503600 --where \"region = 'eu'\"
+  pillarbox mailbox rewind jobs --from position=4711
+
+Those of a mailbox that was declared with --keep-settled, or has the policy keep-settled-for. `pillarbox browse jobs --state
+settled` shows them. Where none is put back the exit code is 4.")]
+    Rewind {
+        name: String,
+        /// Settled then or later: position=N, time=SECONDS, or a span like 30m
+        #[arg(long, value_name = "BOUND", value_parser = value::edge)]
+        from: Option<Edge>,
+        /// Settled before
+        #[arg(long, value_name = "BOUND", value_parser = value::edge)]
+        to: Option<Edge>,
+        /// Only messages that match this condition, as JMS has it
+        #[arg(long, value_name = "CONDITION")]
+        r#where: Option<String>,
+    },
     /// Delete a mailbox with everything in it
     #[command(after_help = "Example: pillarbox mailbox delete jobs --if-empty")]
     Delete {
@@ -100,6 +122,9 @@ struct Declare {
     /// Keep one of the messages that are published with the same id within this time
     #[arg(long, value_name = "TIME", value_parser = value::duration)]
     deduplication_window: Option<Duration>,
+    /// Keep messages for so long after they were settled, so that they can come again
+    #[arg(long, value_name = "TIME", value_parser = value::duration)]
+    keep_settled: Option<Duration>,
     /// One consumer at a time gets messages
     #[arg(long)]
     single_active: bool,
@@ -122,6 +147,7 @@ impl Declare {
             ("x-max-history", self.history),
             ("x-retry-jitter", self.retry_jitter),
             ("x-deduplication-window", ms(self.deduplication_window)),
+            ("x-keep-settled-for", ms(self.keep_settled)),
         ] {
             if let Some(number) = number {
                 arguments.set(name, Value::I64(number));
@@ -188,6 +214,21 @@ impl MailboxVerb {
                     broker.json,
                 )
             }
+            Verb::Rewind { name, from, to, r#where } => {
+                let rewind = rewind(from, to, r#where);
+                let moved = client.rewind(&name, &rewind).await;
+                let count = moved.map_err(|error| explain(error, &name))?;
+                if count == 0 {
+                    return Err(Failure::nothing(format!(
+                        "no such message was settled in '{name}'"
+                    )));
+                }
+                show::done(
+                    &format!("put {count} messages back into '{name}'"),
+                    json!({"name": name, "moved": count}),
+                    broker.json,
+                )
+            }
             Verb::Delete { name, if_unused, if_empty } => {
                 let deleted = client.delete(&name, if_unused, if_empty).await;
                 let count = deleted.map_err(|error| explain(error, &name))?;
@@ -199,6 +240,24 @@ impl MailboxVerb {
             }
         }
     }
+}
+
+fn rewind(from: Option<Edge>, to: Option<Edge>, selector: Option<String>) -> Rewind {
+    let mut rewind = Rewind { selector, ..Rewind::default() };
+    let ago = |ms: u64| value::now_ms().saturating_sub(ms);
+    match from {
+        Some(Edge::AgoMs(ms)) => rewind.from_ms = ago(ms),
+        Some(Edge::AtMs(ms)) => rewind.from_ms = ms,
+        Some(Edge::Position(first)) => rewind.first = first,
+        None => {}
+    }
+    match to {
+        Some(Edge::AgoMs(ms)) => rewind.to_ms = ago(ms),
+        Some(Edge::AtMs(ms)) => rewind.to_ms = ms,
+        Some(Edge::Position(end)) => rewind.end = end,
+        None => {}
+    }
+    rewind
 }
 
 /// A missing mailbox is told with what to do next.

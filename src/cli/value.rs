@@ -48,6 +48,28 @@ pub(super) fn start(text: &str) -> Result<Value, String> {
     }
 }
 
+/// A bound among messages that were settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edge {
+    /// So many milliseconds ago.
+    AgoMs(u64),
+    /// Milliseconds since the Unix epoch.
+    AtMs(u64),
+    Position(u64),
+}
+
+pub(super) fn edge(text: &str) -> Result<Edge, String> {
+    let edge = match text.split_once('=') {
+        None => duration(text).ok().map(|span| Edge::AgoMs(span.as_millis() as u64)),
+        Some(("position", position)) => position.parse().ok().map(Edge::Position),
+        Some(("time", seconds)) => {
+            seconds.parse().ok().map(|it: u64| Edge::AtMs(it.saturating_mul(1000)))
+        }
+        Some(_) => None,
+    };
+    edge.ok_or_else(|| "write it as position=N, time=SECONDS or a span like 30m".to_owned())
+}
+
 /// `NAME=VALUE`; whole numbers and true or false are what they look like.
 pub(super) fn pair(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
@@ -75,6 +97,16 @@ pub(super) fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn edges_are_written_in_three_ways() {
+        assert_eq!(edge("2h"), Ok(Edge::AgoMs(7_200_000)));
+        assert_eq!(edge("time=99"), Ok(Edge::AtMs(99_000)));
+        assert_eq!(edge("position=7"), Ok(Edge::Position(7)));
+        for wrong in ["", "first", "position=", "position=-1", "time=now", "offset=3"] {
+            assert!(edge(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn starts_are_written_in_six_ways() {

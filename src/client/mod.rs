@@ -30,6 +30,7 @@ mod pipe;
 mod reader;
 mod redrive;
 mod request;
+mod rewind;
 mod session;
 mod settle;
 mod subscription;
@@ -52,6 +53,7 @@ pub use self::list::{Defined, List, Row, Waiting};
 pub use self::message::{Delivery, NewMessage};
 pub use self::pipe::{Pipe, PipeListener, PipeReader, PipeWriter};
 pub use self::redrive::{Redrive, Redriven};
+pub use self::rewind::Rewind;
 pub use self::session::{
     Again, Handling, Linger, Message, Messages, Opener, Producer, Session, Taken,
 };

@@ -9,7 +9,7 @@ const BROWSE: &[(&str, &str, &str)] = &[
     (
         "state",
         "string",
-        "ready, unsettled, delayed, dead, with commas between them; without it all",
+        "ready, unsettled, delayed, dead, settled, with commas between them; without it all",
     ),
     ("where", "string", "A condition over headers and properties, as JMS has it"),
     ("after", "string", "The place behind which to go on: `next` of the page before"),

@@ -241,3 +241,24 @@ async fn messages_are_searched_and_stay() {
         ["vhost", "name", "state", "where", "after", "count", "encoding", "truncate"]
     );
 }
+
+#[tokio::test]
+async fn settled_messages_are_put_back() {
+    let house = House::new().await;
+    let keep = json!({"arguments": {"x-keep-settled-for": 60000}});
+    house.does("PUT", "/api/queues/%2F/q", keep, 201).await;
+    for body in ["1", "2", "3"] {
+        house.publish("q", body).await;
+    }
+    get(&house, "q", json!({"count": 9, "requeue": false, "encoding": "auto"})).await;
+    let path = "/api/queues/%2F/q/rewind";
+    let rewind = json!({"from_position": 2, "to_position": 3});
+    assert_eq!(house.does("POST", path, rewind, 200).await.json(), json!({"moved": 1}));
+    let back = get(&house, "q", json!({"count": 9, "requeue": true, "encoding": "auto"})).await;
+    assert_eq!((&back[0]["payload"], &back[0]["redelivered"]), (&json!("2"), &json!(true)));
+    let rest = house.does("POST", path, json!({}), 200).await.json();
+    assert_eq!(rest, json!({"moved": 2}));
+    house.queue("plain").await;
+    house.does("POST", "/api/queues/%2F/plain/rewind", json!({}), 400).await;
+    house.does("POST", path, json!({"where": "n ="}), 400).await;
+}

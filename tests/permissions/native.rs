@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use pillarbox::broker::Value;
 use pillarbox::client::{
-    Binding, Browse, Client, Error, Exchange, List, Mailbox, NewMessage, Subscribe,
+    Binding, Browse, Client, Error, Exchange, List, Mailbox, NewMessage, Rewind, Subscribe,
 };
 use pillarbox_native::Code;
 
 use crate::oracle::Need;
 use crate::{Scene, Tally, connect, permissions};
 
-const REQUESTS: [(&str, &[Need]); 20] = [
+const REQUESTS: [(&str, &[Need]); 21] = [
     ("declare", &[('c', "queue", "ab")]),
     (
         "declare with dead letters",
@@ -35,6 +35,7 @@ const REQUESTS: [(&str, &[Need]); 20] = [
     ("pull settled", &[('r', "queue", "ab")]),
     ("subscribe", &[('r', "queue", "ab")]),
     ("browse", &[('r', "queue", "ab")]),
+    ("rewind", &[('r', "queue", "ab")]),
     ("delayed", &[('r', "queue", "ab")]),
     // Deleting what is not there is refused as such: so it is for who sees nothing of it.
     ("delete", &[('?', "queue", "ab"), ('c', "queue", "ab")]),
@@ -105,6 +106,11 @@ async fn ask(ann: &Client, request: &str) -> Result<(), Error> {
         "pull settled" => ann.pull_settled("ab", 1, Duration::ZERO).await.map(drop),
         "subscribe" => ann.subscribe("ab", &Subscribe::default()).await?.end().await,
         "browse" => ann.browse("ab", &Browse::default()).await.map(drop),
+        "rewind" => match ann.rewind("ab", &Rewind::default()).await {
+            // It keeps none, which is told only to who may read it.
+            Err(error) if error.code() == Some(Code::Precondition) => Ok(()),
+            other => other.map(drop),
+        },
         "delayed" => ann.list(List::Delayed, "ab").await.map(drop),
         "delete" => ann.delete("ab", false, false).await.map(drop),
         "delete exchange" => ann.delete_exchange("abx", false).await,

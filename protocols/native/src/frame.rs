@@ -56,6 +56,8 @@ kinds! {
     Retime = 0x27,
     /// Messages of a mailbox, which stay where they are.
     Browse = 0x28,
+    /// Messages that were settled and kept are ready again.
+    Rewind = 0x29,
     List = 0x30,
     Define = 0x31,
     Undefine = 0x32,

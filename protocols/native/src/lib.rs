@@ -36,7 +36,8 @@ pub use push::{NewMessage, Push, PushBatch, PushedRef, Will};
 pub use reader::Malformed;
 pub use request::{
     Bind, Browse, DeclareExchange, DeclareMailbox, Define, DeleteExchange, DeleteMailbox, List,
-    Login, Pull, Request, Retime, Subscribe, Undefine, Unsubscribe, encode_credit, encode_purge,
+    Login, Pull, Request, Retime, Rewind, Subscribe, Undefine, Unsubscribe, encode_credit,
+    encode_purge,
 };
 pub use settle::{Outcome, RUN_SIZE, Run, Settle};
 pub use writer::{FrameWriter, put_short, put_table, write_empty, write_frame};

@@ -30,6 +30,7 @@ pub enum Request<'a> {
     Unbind(Bind<'a>),
     Retime(Retime<'a>),
     Browse(Browse<'a>),
+    Rewind(Rewind<'a>),
     List(List<'a>),
     Define(Define<'a>),
     Undefine(Undefine<'a>),
@@ -74,6 +75,7 @@ impl<'a> Request<'a> {
                 seq: r.u64()?,
                 to_ms: r.u64()?,
             }),
+            Kind::Rewind => Self::Rewind(Rewind::read(r)?),
             Kind::Browse => Self::Browse(Browse::read(r)?),
             Kind::List => Self::List(List {
                 what: r.u8()?,
@@ -480,7 +482,7 @@ impl Retime<'_> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Browse<'a> {
     pub mailbox: &'a str,
-    /// A bit for each: 1 ready, 2 unsettled, 4 delayed, 8 dead. 0 for all.
+    /// A bit for each: 1 ready, 2 unsettled, 4 delayed, 8 dead, 16 settled. 0 for all.
     pub states: u8,
     /// A condition as JMS has it; empty for everything.
     pub selector: &'a str,
@@ -507,6 +509,43 @@ impl<'a> Browse<'a> {
             put_text(self.selector, out);
             put_short(self.after, out);
             out.put_u32_le(self.count);
+        });
+    }
+}
+
+/// Messages that a queue settled and keeps are ready again, some at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewind<'a> {
+    pub mailbox: &'a str,
+    /// Settled then or later, and before this; milliseconds since the Unix epoch.
+    pub from_ms: u64,
+    pub to_ms: u64,
+    /// Only at these positions among what is kept, `end` not included.
+    pub first: u64,
+    pub end: u64,
+    /// A condition as JMS has it; empty for everything.
+    pub selector: &'a str,
+}
+
+impl<'a> Rewind<'a> {
+    fn read(r: &mut Reader<'a>) -> Result<Self, Malformed> {
+        Ok(Self {
+            mailbox: r.name()?,
+            from_ms: r.u64()?,
+            to_ms: r.u64()?,
+            first: r.u64()?,
+            end: r.u64()?,
+            selector: r.text()?,
+        })
+    }
+
+    pub fn encode(&self, id: u32, out: &mut BytesMut) {
+        write_frame(Kind::Rewind, 0, id, out, |out| {
+            put_short(self.mailbox.as_bytes(), out);
+            for number in [self.from_ms, self.to_ms, self.first, self.end] {
+                out.put_u64_le(number);
+            }
+            put_text(self.selector, out);
         });
     }
 }

@@ -75,7 +75,7 @@ impl Adverts {
     }
 
     fn route_of(&self, mailbox: &Mailbox) -> Option<RouteDefinition> {
-        let told = self.on && mailbox.feeds.is_none() && mailbox.outbox.is_none();
+        let told = self.on && !mailbox.is_hidden();
         told.then(|| RouteDefinition {
             host: "".into(),
             vhost: mailbox.vhost.clone(),

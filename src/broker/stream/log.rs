@@ -532,21 +532,46 @@ impl Log {
         if self.live.is_some() {
             return self.vacate(seq);
         }
-        let at = self.segments.partition_point(|segment| segment.end() <= seq);
-        let whole = *self.segments.get(at).filter(|segment| segment.first <= seq)?;
-        let average = whole.bytes / u64::from(whole.count);
-        let gone = if whole.count == 1 { whole.bytes } else { average };
-        let before = (seq.0 - whole.first.0) as u32;
-        let after = whole.count - before - 1;
-        let share = if after == 0 { whole.bytes - gone } else { average * u64::from(before) };
-        let left = Segment { count: before, live: before, bytes: share, ..whole };
-        let bytes = whole.bytes - gone - share;
-        let right = Segment { first: Seq(seq.0 + 1), count: after, live: after, bytes, ..whole };
-        self.segments.remove(at);
-        for (at, piece) in (at..).zip([left, right].into_iter().filter(|it| it.count > 0)) {
-            self.segments.insert(at, piece);
+        let (count, bytes) = self.cut(seq, Seq(seq.0 + 1));
+        (count > 0).then_some(bytes)
+    }
+
+    /// Positions that hold nothing any more, where no keys are kept. Returns how many held a message, and the bytes that
+    /// they counted for.
+    pub(super) fn cut(&mut self, first: Seq, end: Seq) -> (u64, u64) {
+        let (mut gone, mut bytes) = (0, 0);
+        let mut at = self.segments.partition_point(|segment| segment.end() <= first);
+        while let Some(whole) = self.segments.get(at).copied().filter(|it| it.first < end) {
+            let (from, upto) = (whole.first.max(first), whole.end().min(end));
+            let average = whole.bytes / u64::from(whole.count);
+            let piece = |first: Seq, end: Seq| {
+                let count = (end.0 - first.0) as u32;
+                Segment { first, count, live: count, bytes: average * u64::from(count), ..whole }
+            };
+            let mut left = piece(whole.first, from);
+            let mut right = piece(upto, whole.end());
+            let held = upto.0 - from.0;
+            // What does not divide evenly stays with what stays.
+            let rest = whole.bytes - average * u64::from(whole.count);
+            match (left.count, right.count) {
+                (0, 0) => bytes += rest,
+                (_, 0) => left.bytes += rest,
+                _ => right.bytes += rest,
+            }
+            gone += held;
+            bytes += average * held;
+            self.segments.remove(at);
+            for piece in [left, right].into_iter().filter(|it| it.count > 0) {
+                self.segments.insert(at, piece);
+                at += 1;
+            }
         }
-        Some(gone)
+        let kept = self.first();
+        while self.hot.front().is_some_and(|entry| entry.seq < kept.min(self.visible)) {
+            self.hot_memory -= self.hot.pop_front().map_or(0, |entry| entry.message.size() as u64);
+        }
+        self.forget_blocks_before(kept);
+        (gone, bytes)
     }
 
     /// The oldest segment, if everything in it can be seen.

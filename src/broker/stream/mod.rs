@@ -128,6 +128,18 @@ impl Stream {
         self.log.places_after(after, count)
     }
 
+    /// The first position that may have come at this time or later.
+    pub(super) fn seek(&self, since: Time) -> Seq {
+        self.log.seek(since)
+    }
+
+    /// Positions that hold nothing any more. Returns how many held a message, their bytes, and how much memory that freed.
+    pub(super) fn cut(&mut self, first: Seq, end: Seq) -> (u64, u64, u64) {
+        let before = self.log.memory();
+        let (count, bytes) = self.log.cut(first, end);
+        (count, bytes, before - self.log.memory())
+    }
+
     /// Messages and the sum of their bodies.
     #[cfg(test)]
     pub(super) fn totals(&self) -> (u64, u64) {

@@ -10,6 +10,7 @@ mod dying;
 mod groups;
 mod house;
 mod inspecting;
+mod keep;
 mod keys;
 mod paging;
 mod peers;

@@ -383,6 +383,7 @@ impl Question<'_> {
             C::QueueBindings => self.bindings_of_queue().await,
             C::PurgeQueue => self.purge_queue().await,
             C::BrowseMessages => self.browse_messages().await,
+            C::RewindQueue => self.rewind_queue().await,
             C::GetMessages => self.get_messages().await,
             C::QueueAction => self.queue_action().await,
             C::Bindings | C::VhostBindings => self.bindings().await,

@@ -42,6 +42,8 @@ pub(super) enum Pending {
     },
     /// Say which messages were seen.
     Browsed(u32),
+    /// Say how many were put back, and what is left to do.
+    Rewound(u32),
 }
 
 impl Open {
@@ -84,7 +86,8 @@ impl Open {
                 | Pending::Counted(id)
                 | Pending::Guarded { id, .. }
                 | Pending::List { id, .. }
-                | Pending::Browsed(id),
+                | Pending::Browsed(id)
+                | Pending::Rewound(id),
                 Err(refusal),
             ) => self.refuse(id, code(&refusal), &refusal.to_string(), out),
             (Pending::List { id, count }, Ok(Reply::Inspection(found))) => {
@@ -92,6 +95,9 @@ impl Open {
             }
             (Pending::Browsed(id), Ok(Reply::Browsed(browsed))) => {
                 super::browse::answer(id, browsed, out);
+            }
+            (Pending::Rewound(id), Ok(Reply::Rewound(rewound))) => {
+                super::browse::rewound(id, rewound, out);
             }
             (Pending::Declared(id), Ok(Reply::Declared { name, ready, consumers })) => {
                 write_frame(Kind::Done, 0, id, &mut out.wire, |out| {
@@ -110,7 +116,8 @@ impl Open {
                 | Pending::Guarded { id, .. }
                 | Pending::Subscribed { id, .. }
                 | Pending::List { id, .. }
-                | Pending::Browsed(id),
+                | Pending::Browsed(id)
+                | Pending::Rewound(id),
                 Ok(_),
             ) => write_empty(Kind::Done, id, &mut out.wire),
         }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use bytes::BufMut;
-use pillarbox_native::{self as wire, Code, FrameWriter, Kind, put_short};
+use pillarbox_native::{self as wire, Code, FrameWriter, Kind, put_short, write_frame};
 
 use super::answer::Pending;
 use super::list::Row;
 use super::open::Open;
 use super::{MAIN, table};
 use crate::broker::selector::Selector;
-use crate::broker::{Bookmark, Browse, Browsed, Found, NEUTRAL, Request, States, Table};
+use crate::broker::{
+    Bookmark, Browse, Browsed, Found, NEUTRAL, Request, Rewind, Rewound, Seq, States, Table, Time,
+};
 use crate::sessions::Outbox;
 
 /// Bodies in one answer, after the first message.
@@ -26,13 +28,41 @@ impl Open {
             Err(text) => self.refuse(id, Code::Invalid, &text, out),
         }
     }
+
+    pub(super) fn rewind(&mut self, id: u32, asked: &wire::Rewind<'_>, out: &mut Outbox) {
+        let selector = match selector(asked.selector) {
+            Ok(selector) => selector,
+            Err(text) => return self.refuse(id, Code::Invalid, &text, out),
+        };
+        let rewind = Rewind {
+            mailbox: asked.mailbox.into(),
+            from: Time(asked.from_ms),
+            to: Time(asked.to_ms),
+            first: Seq(asked.first),
+            end: Seq(asked.end),
+            selector,
+        };
+        self.ask(MAIN, Request::Rewind(rewind), Pending::Rewound(id), out);
+    }
+}
+
+/// Writes how many messages are ready again, and which positions are left: none where the end is 0.
+pub(super) fn rewound(id: u32, rewound: Rewound, out: &mut Outbox) {
+    let (first, end) = rewound.rest.unwrap_or_default();
+    write_frame(Kind::Done, 0, id, &mut out.wire, |out| {
+        out.put_u64_le(rewound.moved);
+        out.put_u64_le(first.0);
+        out.put_u64_le(end.0);
+    });
+}
+
+fn selector(text: &str) -> Result<Option<Arc<Selector>>, String> {
+    let parsed = (!text.is_empty()).then(|| Selector::parse(text)).transpose();
+    Ok(parsed.map_err(|error| error.to_string())?.map(Arc::new))
 }
 
 fn step(asked: &wire::Browse<'_>) -> Result<Browse, String> {
-    let selector = match asked.selector {
-        "" => None,
-        text => Some(Arc::new(Selector::parse(text).map_err(|error| error.to_string())?)),
-    };
+    let selector = selector(asked.selector)?;
     let after = match asked.after {
         [] => None,
         place => {

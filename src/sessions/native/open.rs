@@ -125,6 +125,7 @@ impl Open {
             Request::Unbind(bind) => self.bind(id, &bind, false, out),
             Request::Retime(retime) => self.retime(id, &retime, out),
             Request::Browse(browse) => self.browse(id, &browse, out),
+            Request::Rewind(rewind) => self.rewind(id, &rewind, out),
             Request::List(list) => self.list(id, &list, out),
             Request::Define(define) => self.define(id, &define, out),
             Request::Undefine(undefine) => self.undefine(id, &undefine, out),

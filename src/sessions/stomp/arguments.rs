@@ -28,6 +28,7 @@ const OF_QUEUE: &[(&str, Form)] = &[
     ("x-retry-jitter", Form::Number),
     ("x-message-deduplication", Form::Flag),
     ("x-deduplication-window", Form::Number),
+    ("x-keep-settled-for", Form::Number),
     ("x-cache-size", Form::Number),
     ("x-max-age", Form::Text),
     ("x-max-history", Form::Number),

@@ -178,6 +178,10 @@ fn samples() -> Vec<Vec<u8>> {
         browse.encode(2, out);
     });
     add(&|out| {
+        let (from_ms, to_ms, first, end, selector) = (1, 2, 3, u64::MAX, "a = 1");
+        Rewind { mailbox: "jobs", from_ms, to_ms, first, end, selector }.encode(2, out);
+    });
+    add(&|out| {
         Retime { mailbox: "jobs", due_ms: 5, seq: 7, to_ms: 9 }.encode(2, out);
     });
     samples

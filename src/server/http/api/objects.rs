@@ -13,7 +13,7 @@ use crate::broker::inspect::{Inspect, Inspection, MailboxView, SLICE_MAX};
 use crate::broker::selector::Selector;
 use crate::broker::{
     Browse, Browsed, Delivery, Message, NEUTRAL, Name, NoPlace, NoState, Outcome, Reply, Request,
-    Run, Settle, Source, State, States,
+    Rewind, Run, Seq, Settle, Source, State, States, Time,
 };
 use crate::management::Fault;
 use crate::management::definitions::{declare_mailbox, properties_of};
@@ -265,6 +265,36 @@ impl Question<'_> {
         }
         let nothing = Browsed { found: Vec::new(), next: browse.after, ready: 0 };
         Ok(Answer::Json(show::browsed(&nothing, showing)))
+    }
+
+    /// All steps of it; what was put back before an error stays so.
+    pub(super) async fn rewind_queue(&self) -> Answered {
+        let object = self.object()?;
+        let fields = Self::fields(&object);
+        let number = |name: &str, otherwise: u64| match fields.whole(name)? {
+            None => Ok(otherwise),
+            Some(number) => u64::try_from(number)
+                .map_err(|_| Fault::bad_request(format!("'{name}' is negative"))),
+        };
+        let selector = fields.text("where")?.map(Selector::parse).transpose();
+        let mut rewind = Rewind {
+            mailbox: self.name("name")?,
+            from: Time(number("from_ms", 0)?),
+            to: Time(number("to_ms", u64::MAX)?),
+            first: Seq(number("from_position", 0)?),
+            end: Seq(number("to_position", u64::MAX)?),
+            selector: selector.map_err(|it| Fault::bad_request(it.to_string()))?.map(Arc::new),
+        };
+        let mut moved = 0;
+        loop {
+            let Reply::Rewound(step) = self.ask_here(Request::Rewind(rewind.clone())).await? else {
+                return Err(Fault::unavailable("the broker answers something else"));
+            };
+            moved += step.moved;
+            let Some((first, end)) = step.rest else { break };
+            (rewind.first, rewind.end) = (first, end);
+        }
+        Ok(Answer::Json(json!({"moved": moved})))
     }
 
     /// Each is taken, and at the end given its outcome; without one it is settled as it is taken.
