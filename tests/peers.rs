@@ -68,8 +68,10 @@ impl Broker {
                     if let Some(address) = line.strip_prefix("listening http ") {
                         http = address.into();
                     }
-                    if let Some(address) = line.strip_prefix("listening peers ") {
-                        peers = address.into();
+                    for prefix in ["listening peers ", "listening peers-tls "] {
+                        if let Some(address) = line.strip_prefix(prefix) {
+                            peers = address.into();
+                        }
                     }
                 }
             }
@@ -377,4 +379,59 @@ async fn what_waits_for_a_host_that_is_gone_is_sent_on_or_dropped() {
     assert!(gone.ends_with(r#"{"messages":3}"#), "{gone}");
     assert!(a.send("DELETE", "/api/peers/b", "").starts_with("HTTP/1.1 404"));
     assert!(a.send("POST", "/api/peers/b/redirect", "{}").starts_with("HTTP/1.1 404"));
+}
+
+/// An authority of hosts, and a certificate of it with its key: as files, and as settings that name them.
+fn certified(directory: &Path, name: &str) -> Vec<(&'static str, String)> {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
+    let key = KeyPair::generate().expect("a key");
+    let own = CertificateParams::default().signed_by(&key, &authority).expect("signed");
+    let files = [
+        ("PILLARBOX__PEERS__CERTIFICATE", "pem", own.pem()),
+        ("PILLARBOX__PEERS__KEY", "key", key.serialize_pem()),
+        ("PILLARBOX__PEERS__CA", "ca", authority.pem()),
+    ];
+    let written = files.map(|(setting, kind, text)| {
+        let path = directory.join(format!("{name}.{kind}"));
+        std::fs::write(&path, text).expect("written");
+        (setting, path.to_str().expect("text").to_owned())
+    });
+    written.into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_with_certificates_are_linked_and_others_are_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (ours, others) =
+        (certified(directory.path(), "ours"), certified(directory.path(), "others"));
+    let [ours, others] = [&ours, &others]
+        .map(|it| it.iter().map(|(name, path)| (*name, &**path)).collect::<Vec<_>>());
+    let start = |name, peers: &[&str], settings: &[(&str, &str)]| {
+        Broker::start_with(directory.path(), name, "127.0.0.1:0", peers, settings)
+    };
+    let b = start("b", &[], &ours);
+    let a = start("a", &[&b.peers], &ours);
+    let (to_a, to_b) = (a.client().await, b.client().await);
+    to_b.declare(&Mailbox::durable("work")).await.expect("declared");
+    knows(&to_a, "b", 1, 0).await;
+    push(&to_a, "work", bodies(0..100)).await;
+    assert_eq!(take(&to_b, "work", 100).await, bodies(0..100));
+
+    let _stranger = start("c", &[&b.peers], &others);
+    let _plain = start("d", &[&b.peers], &[]);
+    let log = |name: &str| {
+        std::fs::read_to_string(directory.path().join(format!("{name}.log"))).expect("a log")
+    };
+    until("words in both logs", async || {
+        let refused = log("b").matches("refused a host: TLS: ").count() >= 2;
+        (refused && log("c").contains("TLS: invalid peer certificate: ")).then_some(())
+    })
+    .await;
+    for name in ["c", "d"] {
+        assert!(peer(&to_b, name).await.is_none(), "{name}");
+    }
 }

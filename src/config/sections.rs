@@ -224,10 +224,16 @@ sections! {
         tags: HostTags = HostTags::default(),
         /// Where other hosts dial this one. Without it, the address of `listen.peers`, or where that is all of this machine's addresses, the one it reaches other hosts from.
         advertise: Option<PeerAddress> = None,
-        /// What all hosts know and nobody else does: 16 bytes at least. Needed unless all hosts are on this machine. Better given as `PILLARBOX__PEERS__SECRET` or as a file.
+        /// What all hosts know and nobody else does: 16 bytes at least. Needed unless all hosts are on this machine or have certificates. Better given as `PILLARBOX__PEERS__SECRET` or as a file.
         secret: Option<Secret> = None,
         /// A file with the secret, instead; white space at its end does not count.
         secret_file: Option<PathBuf> = None,
+        /// PEM file with this host's certificate, and behind it those that lead to its authority: links speak TLS, and both ends show one.
+        certificate: Option<PathBuf> = None,
+        /// PEM file with the private key of that certificate.
+        key: Option<PathBuf> = None,
+        /// PEM file with the authorities whose certificates make a host: one that signs for these hosts and nobody else.
+        ca: Option<PathBuf> = None,
         /// A name of DNS that leads to the other hosts: `pillarbox.default.svc.cluster.local:8476` for each of its addresses with that port, or `_peers._tcp.example.com` for SRV records.
         dns: Option<DnsSource> = None,
         /// DNS is asked so often.

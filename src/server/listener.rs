@@ -219,6 +219,10 @@ impl Door {
                 ends.secured = Some(secured);
                 self.receive(protocol, stream, ends, permit).await;
             }
+            // Another host that is refused is somebody's mistake, and holds up what waits for it.
+            Some(Err(error)) if protocol == Protocol::Peer => {
+                tracing::warn!(peer = %ends.peer, "refused a host: TLS: {error}");
+            }
             Some(Err(error)) => {
                 tracing::info!(peer = %ends.peer, "no {}: {error}", protocol.tls_name());
             }
@@ -238,7 +242,9 @@ impl Door {
             Protocol::Native => native_session,
             Protocol::Peer => {
                 let Some(peering) = self.sessions.peering.clone() else { return };
-                self.converse_as(io, ends, protocol.name(), |facts, _| peering.guest(facts)).await;
+                let name =
+                    if ends.secured.is_some() { protocol.tls_name() } else { protocol.name() };
+                self.converse_as(io, ends, name, |facts, _| peering.guest(facts)).await;
                 return drop(permit);
             }
             Protocol::Http => {

@@ -138,13 +138,15 @@ pub enum StartError {
 impl Server {
     /// Opens the data directory, recovers what is there and accepts connections.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let tls = load_tls(&config).await?;
+        let tls = load_tls(Files::wanted(&config.tls)?, &config).await?;
+        let link_tls = load_tls(Files::of_links(&config.peers)?, &config).await?;
         let secret = membership::secret(&config)?;
         if let Some(directory) = membership::left_out(&config) {
             return Err(StartError::LeftOut(directory));
         }
         let (store, recovered) = open_store(&config).await?;
-        let listeners = bind(&config, &recovered, tls.as_ref().map(|(tls, _)| tls)).await?;
+        let served = [&tls, &link_tls].map(|it| it.as_ref().map(|(tls, _)| tls.clone()));
+        let listeners = bind(&config, &recovered, served).await?;
         let first_user = first_user::wanted(&config.login, &recovered).await?;
 
         let clock = Clock::start();
@@ -203,8 +205,9 @@ impl Server {
         tokio::spawn(task.run());
         tokio::spawn(watch::run(marks(&config), watched, growth, full, notices.clone()));
 
-        let shown = tls.as_ref().map(|(tls, _)| tls.clone());
-        if let Some((_, watcher)) = tls {
+        let [shown, link_tls_of] =
+            [&tls, &link_tls].map(|it| it.as_ref().map(|(tls, _)| tls.clone()));
+        for (_, watcher) in tls.into_iter().chain(link_tls) {
             // From now on, SIGHUP does not end the process.
             let hangup = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
             tokio::spawn(tls::keep_fresh(watcher, hangup));
@@ -232,8 +235,9 @@ impl Server {
         let token = native::Token(secret);
         let local = native::Settings { token: Some(token.clone()), ..native_settings(&config) };
         let frame_size_max = native_settings(&config).frame_size_max;
-        let peering =
-            members.clone().map(|members| Arc::new(Peering::new(members, &config, frame_size_max)));
+        let peering = members
+            .clone()
+            .map(|members| Arc::new(Peering::new(members, &config, frame_size_max, link_tls_of)));
         let door = Door {
             house,
             sessions: Arc::new(Sessions {
@@ -303,8 +307,11 @@ impl Server {
     }
 }
 
-async fn load_tls(config: &Config) -> Result<Option<(Arc<Tls>, tls::Watcher)>, TlsError> {
-    let Some(files) = Files::wanted(&config.tls)? else { return Ok(None) };
+async fn load_tls(
+    files: Option<Files>,
+    config: &Config,
+) -> Result<Option<(Arc<Tls>, tls::Watcher)>, TlsError> {
+    let Some(files) = files else { return Ok(None) };
     let settings = config.tls.clone();
     let loaded = spawn_blocking(move || Tls::load(files, &settings)).await;
     let (tls, watcher) =
@@ -335,7 +342,7 @@ async fn open_store(config: &Config) -> Result<(Store, Recovered), StartError> {
 async fn bind(
     config: &Config,
     recovered: &Recovered,
-    tls: Option<&Arc<Tls>>,
+    [tls, link_tls]: [Option<Arc<Tls>>; 2],
 ) -> Result<Vec<Listener>, StartError> {
     let (listen, usual) = (&config.listen, Listen::default());
     let mut wanted = vec![
@@ -344,7 +351,7 @@ async fn bind(
         (Protocol::Http, listen.http, None),
         (Protocol::Metrics, listen.metrics, None),
         (Protocol::Native, listen.native, None),
-        (Protocol::Peer, listen.peers, None),
+        (Protocol::Peer, listen.peers, link_tls),
     ];
     for (protocol, address, usual) in [
         (Protocol::Amqp, listen.amqp_tls, usual.amqp_tls),
@@ -352,7 +359,7 @@ async fn bind(
         (Protocol::Http, listen.http_tls, usual.http_tls),
         (Protocol::Native, listen.native_tls, usual.native_tls),
     ] {
-        match tls {
+        match &tls {
             Some(tls) => wanted.push((protocol, address, Some(tls.clone()))),
             // Somebody asked for it, and would take what is not there for safe.
             None if address != usual && address != Address::Off => {

@@ -16,7 +16,8 @@ const SIZE_MIN: usize = 16;
 pub enum SecretError {
     #[error(
         "{0} leaves this machine, and without a secret anybody could take this host's messages or send it some: \
-         give all hosts one file with peers.secret_file (or --peer-secret-file), for example from `openssl rand -hex 32`"
+         give all hosts one file with peers.secret_file (or --peer-secret-file), for example from `openssl rand -hex 32`, \
+         or certificates with peers.certificate, peers.key and peers.ca"
     )]
     Missing(String),
     #[error("cannot read peers.secret_file {}: {error}", path.display())]
@@ -48,6 +49,8 @@ pub(in crate::server) fn secret(config: &Config) -> Result<Option<Secret>, Secre
             Err(SecretError::Short(secret.reveal().len()))
         }
         Some(secret) => Ok(Some(secret)),
+        // Who shows a certificate of the hosts' authority is no stranger.
+        None if peers.ca.is_some() => Ok(None),
         None => beyond(config).map_or(Ok(None), |what| Err(SecretError::Missing(what))),
     }
 }
@@ -96,6 +99,7 @@ mod tests {
     #[case(&[("listen.peers", "0.0.0.0:0")], Some("listen.peers = \"0.0.0.0:0\" leaves this machine"))]
     #[case(&[("peers.hosts", "127.0.0.1:1,b:2")], Some("peers.hosts = \"b:2\" leaves this machine"))]
     #[case(&[("listen.peers", "0.0.0.0:0"), ("peers.secret", "0123456789abcdef")], None)]
+    #[case(&[("listen.peers", "0.0.0.0:0"), ("peers.ca", "ca.pem")], None)]
     #[case(&[("peers.secret", "0123456789abcde")], Some("the secret has 15 bytes; it needs at least 16"))]
     #[case(&[("peers.secret", "0123456789abcdef"), ("peers.secret_file", "x")], Some("are both set"))]
     #[case(&[("peers.secret_file", "/no/such")], Some("cannot read peers.secret_file /no/such"))]

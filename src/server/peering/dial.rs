@@ -13,6 +13,7 @@ use super::backoff::Backoff;
 use crate::broker::{Command, Peering as Say};
 use crate::peers::{HostId, PeerAddress};
 use crate::server::listener::{Door, Ends};
+use crate::server::tls::Secured;
 
 /// A host that does not answer for so long is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,11 +73,29 @@ impl Dialler {
         };
         let (Ok(peer), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else { return };
         let _ = socket.set_nodelay(true);
-        self.complaint = None;
         let began = Instant::now();
-        let session = self.peering.link(address, self.id);
         let ends = Ends { peer, local, secured: None, newcomer: None };
-        self.door.converse_as(socket, ends, "link", |_, _| session).await;
+        match self.peering.tls.clone() {
+            None => {
+                self.complaint = None;
+                let session = self.peering.link(address, self.id);
+                self.door.converse_as(socket, ends, "link", |_, _| session).await;
+            }
+            Some(tls) => {
+                let securing = closed.run_until_cancelled(tls.connect(socket, address.name()));
+                let stream = match securing.await {
+                    Some(Ok(stream)) => stream,
+                    Some(Err(error)) => {
+                        return self.complain(&address, &format!("TLS: {error}")).await;
+                    }
+                    None => return,
+                };
+                self.complaint = None;
+                let session = self.peering.link(address, self.id);
+                let ends = Ends { secured: Some(Secured { user: None }), ..ends };
+                self.door.converse_as(stream, ends, "link-tls", |_, _| session).await;
+            }
+        }
         if began.elapsed() >= GOOD {
             self.backoff.reset();
         }

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use self::dial::Dialler;
 use super::listener::Door;
 use super::membership::Members;
+use super::tls::Tls;
 use crate::config::Config;
 use crate::peers::{
     Dial, Guest, Host, HostId, Link, LinkSettings, Meeting, PeerAddress, Registry, Sighting, Source,
@@ -24,6 +25,8 @@ pub(super) struct Peering {
     settings: Arc<LinkSettings>,
     registry: Arc<dyn Registry>,
     wakes: Arc<Wakes>,
+    /// Where links speak it.
+    tls: Option<Arc<Tls>>,
 }
 
 /// Diallers that wait until they try again, by the host that they want.
@@ -39,7 +42,12 @@ struct Desk {
 }
 
 impl Peering {
-    pub(super) fn new(members: Members, config: &Config, frame_size_max: u32) -> Self {
+    pub(super) fn new(
+        members: Members,
+        config: &Config,
+        frame_size_max: u32,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
         let settings = LinkSettings {
             me: members.me().clone(),
             secret: members.secret().map_or_else(Vec::new, |it| it.reveal().as_bytes().to_vec()),
@@ -53,7 +61,7 @@ impl Peering {
             wakes: wakes.clone(),
             told: Mutex::default(),
         });
-        Self { members, settings: Arc::new(settings), registry, wakes }
+        Self { members, settings: Arc::new(settings), registry, wakes, tls }
     }
 
     /// The conversation with a host that dialled this one.

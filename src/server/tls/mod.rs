@@ -4,6 +4,7 @@
 //! with what they began with.
 
 mod certificate;
+mod link;
 mod reload;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, InconsistentKeys, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -32,6 +33,8 @@ use crate::config::{self, CertificateName, ClientCertificate};
 /// Does the handshakes of all listeners.
 pub(super) struct Tls {
     current: watch::Receiver<Served>,
+    /// Certificates are those of hosts, and name no users.
+    links: bool,
     user_from: CertificateName,
     handshake_timeout: Duration,
 }
@@ -40,6 +43,8 @@ pub(super) struct Tls {
 #[derive(Clone, Debug)]
 pub(super) struct Served {
     config: Arc<ServerConfig>,
+    /// To dial other hosts with, where it is for links.
+    link: Option<Arc<ClientConfig>>,
     /// When the certificate ends, in seconds since 1970.
     expires: i64,
 }
@@ -68,6 +73,8 @@ pub enum TlsError {
         "tls.client_certificate = \"required\" needs tls.client_ca: the authorities to believe"
     )]
     NoAuthority,
+    #[error("peers.certificate, peers.key and peers.ca belong together: one of them is not set")]
+    HalfLink,
     #[error("listen.{} is set, but tls.certificate is not", .0.replace('-', "_"))]
     NoCertificate(&'static str),
 }
@@ -79,6 +86,8 @@ pub(super) struct Files {
     key: PathBuf,
     client_ca: Option<PathBuf>,
     client_required: bool,
+    /// For links to other hosts: both ends show a certificate.
+    links: bool,
 }
 
 impl Files {
@@ -94,7 +103,20 @@ impl Files {
             return Err(TlsError::NoAuthority);
         }
         let client_ca = settings.client_ca.clone();
-        Ok(Some(Self { certificate, key, client_ca, client_required }))
+        Ok(Some(Self { certificate, key, client_ca, client_required, links: false }))
+    }
+
+    /// For links to other hosts. `None` where these do not speak TLS.
+    pub(super) fn of_links(settings: &config::Peers) -> Result<Option<Self>, TlsError> {
+        let (certificate, key, ca) = (&settings.certificate, &settings.key, &settings.ca);
+        match (certificate.clone(), key.clone(), ca.clone()) {
+            (None, None, None) => Ok(None),
+            (Some(certificate), Some(key), Some(ca)) => {
+                let (client_ca, client_required) = (Some(ca), true);
+                Ok(Some(Self { certificate, key, client_ca, client_required, links: true }))
+            }
+            _ => Err(TlsError::HalfLink),
+        }
     }
 
     fn paths(&self) -> impl Iterator<Item = &Path> {
@@ -129,6 +151,13 @@ impl Files {
                 builder.with_client_cert_verifier(verifier)
             }
         };
+        let link = match &self.client_ca {
+            Some(path) if self.links => {
+                let dialled = link::config(chain.clone(), key.clone_key(), authorities(path)?);
+                Some(Arc::new(dialled.map_err(|error| self.unusable(error.to_string()))?))
+            }
+            _ => None,
+        };
         let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 TlsError::Mismatch { key: self.key.clone(), certificate: self.certificate.clone() }
@@ -140,7 +169,7 @@ impl Files {
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
-        Ok(Loaded { served: Served { config: Arc::new(config), expires }, holds })
+        Ok(Loaded { served: Served { config: Arc::new(config), link, expires }, holds })
     }
 
     fn unusable(&self, reason: String) -> TlsError {
@@ -207,9 +236,10 @@ impl Tls {
             // Clients decide; a broker that does not start would help nobody.
             tracing::warn!("the certificate in {}: {reason}", files.certificate.display());
         }
+        let links = files.links;
         let (sender, current) = watch::channel(loaded.served);
         let handshake_timeout = settings.handshake_timeout.0;
-        let tls = Self { current, user_from: settings.user_from, handshake_timeout };
+        let tls = Self { current, links, user_from: settings.user_from, handshake_timeout };
         Ok((tls, Watcher::new(files, sender, read)))
     }
 
@@ -226,6 +256,9 @@ impl Tls {
         let config = self.current.borrow().config.clone();
         let accepted = timeout(self.handshake_timeout, TlsAcceptor::from(config).accept(socket));
         let stream = accepted.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        if self.links {
+            return Ok((stream, Secured { user: None }));
+        }
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let user = shown.and_then(|der| Certificate::read(der)?.user(self.user_from));
         if shown.is_some() && user.is_none() {

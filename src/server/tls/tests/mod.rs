@@ -1,6 +1,7 @@
 //! Handshakes, files that change, and whole servers behind TLS.
 
 mod handshakes;
+mod links;
 mod pki;
 mod reloading;
 mod served;
