@@ -474,6 +474,102 @@ func restart(*amqp.Connection) {
 	expect(texts(collect(must(connection.Channel()), "lasting", 2)), []string{"0", "1"})
 }
 
+// recovery: the client has none of its own. Its users wait for NotifyClose, connect again and declare everything anew.
+func recovery(*amqp.Connection) {
+	broker := must(startOwnBroker())
+	defer broker.end()
+	received := make(chan string, 100)
+	connected := make(chan *amqp.Connection, 100)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for {
+			connection, err := serve(broker.url, received)
+			if err != nil {
+				select {
+				case <-stop:
+					return
+				case <-time.After(50 * time.Millisecond):
+					continue
+				}
+			}
+			lost := connection.NotifyClose(make(chan *amqp.Error, 1))
+			connected <- connection
+			select {
+			case <-stop:
+				connection.Close()
+				return
+			case <-lost:
+			}
+		}
+	}()
+	for _, end := range []string{"", "kill", "stop"} {
+		if end != "" {
+			check(broker.order(end))
+			check(broker.order("start"))
+		}
+		var connection *amqp.Connection
+		select {
+		case connection = <-connected:
+		case <-time.After(wait):
+			panic(failure{errors.New("the client did not come back")})
+		}
+		channel := must(connection.Channel())
+		check(channel.Confirm(false))
+		for _, key := range []string{"lasting", "passing"} {
+			text := key + " " + end
+			message := amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(text)}
+			confirmation := must(channel.PublishWithDeferredConfirmWithContext(context.Background(), "topology", key, true, false, message))
+			expect(confirmation.Wait(), true)
+			awaitText(received, text)
+		}
+	}
+}
+
+// serve connects, declares an exchange with two queues, one of which goes with the broker, and passes on what comes.
+func serve(url string, received chan<- string) (connection *amqp.Connection, err error) {
+	connection, err = amqp.Dial(url)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if ended, ok := recover().(failure); ok {
+			connection.Close()
+			err = ended
+		}
+	}()
+	channel := must(connection.Channel())
+	check(channel.ExchangeDeclare("topology", "direct", true, false, false, false, nil))
+	must(channel.QueueDeclare("lasting", true, false, false, false, nil))
+	must(channel.QueueDeclare("passing", false, false, true, false, nil))
+	for _, queue := range []string{"lasting", "passing"} {
+		check(channel.QueueBind(queue, queue, "topology", false, nil))
+		deliveries := must(channel.Consume(queue, "", false, false, false, false, nil))
+		go func() {
+			for delivery := range deliveries {
+				received <- string(delivery.Body)
+				delivery.Ack(false)
+			}
+		}()
+	}
+	return connection, nil
+}
+
+// awaitText skips what comes a second time, as its acknowledgement was lost with the broker.
+func awaitText(received <-chan string, text string) {
+	limit := time.After(wait)
+	for {
+		select {
+		case found := <-received:
+			if found == text {
+				return
+			}
+		case <-limit:
+			panic(failure{fmt.Errorf("'%s' did not come", text)})
+		}
+	}
+}
+
 // attempt runs a scenario on a connection of its own.
 func attempt(scenario func(*amqp.Connection)) (err error) {
 	connection, err := amqp.Dial(os.Getenv("AMQP_URL"))
@@ -527,8 +623,10 @@ func main() {
 	run("consumer cancelled by broker", cancelledByBroker)
 	if os.Getenv("PILLARBOX_BIN") != "" {
 		run("restart", restart)
+		run("recovery", recovery)
 	} else {
 		fmt.Println("skip restart: the broker was started by somebody else")
+		fmt.Println("skip recovery: the broker was started by somebody else")
 	}
 	fmt.Printf("%d passed, %d failed\n", passed, failed)
 	if failed > 0 {

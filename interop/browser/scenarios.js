@@ -54,11 +54,30 @@ async function keepScreenshot(page, name) {
 const lines = (page) => page.locator('#messages li').allTextContents();
 const hears = (page, count) => page.locator('#messages li').nth(count - 1).waitFor();
 
+// In the page: subscribes, sends when all are subscribed, and resolves to the first `count` bodies, sorted.
+function collect({subscribe, send, count}) {
+  return new Promise((resolve) => {
+    const received = [];
+    let ready = 0;
+    subscribe.forEach((destination, number) => {
+      const receipt = `collect-${number}`;
+      client.watchForReceipt(receipt, () => {
+        ready += 1;
+        if (ready === subscribe.length) for (const [to, body] of send) client.publish({destination: to, body});
+      });
+      client.subscribe(destination, ({body}) => {
+        if (received.push(body) === count) resolve(received.sort());
+      }, {receipt});
+    });
+  });
+}
+
 // The page of this folder, as somebody's tab.
 async function tab({browser, site}, name, topic, broker = WS_URL) {
   const query = new URLSearchParams({name, topic, broker});
   const page = await openTab(browser, `http://127.0.0.1:${site.address().port}/?${query}`);
   await page.getByText('Subscribed.').waitFor();
+  page.key = topic;
   return page;
 }
 
@@ -81,6 +100,70 @@ const scenarios = {
       assert.deepEqual(page.mistakes, []);
     }
     await keepScreenshot(ben, 'stompjs');
+  },
+
+  // The tutorials below use the page's client for what the page itself does not show.
+  async 'work queue'(world) {
+    const page = await tab(world, 'wim', randomUUID());
+    const received = await page.evaluate((queue) => new Promise((resolve) => {
+      const received = [];
+      for (let task = 0; task < 5; task += 1) client.publish({destination: queue, body: `${task}`, headers: {persistent: 'true'}});
+      for (const id of ['one', 'two']) {
+        client.subscribe(queue, (message) => {
+          received.push(message.body);
+          message.ack();
+          if (received.length === 5) resolve(received.sort());
+        }, {id, ack: 'client-individual', 'prefetch-count': '1'});
+      }
+    }), `/queue/${randomUUID()}`);
+    assert.deepEqual(received, ['0', '1', '2', '3', '4']);
+    await page.close();
+  },
+
+  async 'routing'(world) {
+    const page = await tab(world, 'rob', randomUUID());
+    const received = await page.evaluate(collect, {
+      subscribe: [`/exchange/amq.direct/error.${page.key}`, `/exchange/amq.direct/warning.${page.key}`],
+      send: ['info', 'error', 'warning'].map((level) => [`/exchange/amq.direct/${level}.${page.key}`, level]),
+      count: 2,
+    });
+    assert.deepEqual(received, ['error', 'warning']);
+    await page.close();
+  },
+
+  async 'topics'(world) {
+    const page = await tab(world, 'tim', randomUUID());
+    const received = await page.evaluate(collect, {
+      subscribe: [`/topic/${page.key}.*.error`],
+      send: ['app.error', 'app.info', 'db.error'].map((key) => [`/topic/${page.key}.${key}`, key]),
+      count: 2,
+    });
+    assert.deepEqual(received, ['app.error', 'db.error']);
+    await page.close();
+  },
+
+  async 'RPC'(world) {
+    const page = await tab(world, 'ray', randomUUID());
+    const answer = await page.evaluate((queue) => new Promise((resolve) => {
+      client.onUnhandledMessage = (message) => resolve([message.body, message.headers['correlation-id']]);
+      client.subscribe(queue, ({headers, body}) => {
+        const id = headers['correlation-id'];
+        client.publish({destination: headers['reply-to'], body: body + body, headers: {'correlation-id': id}});
+      });
+      client.publish({destination: queue, body: 'ping', headers: {'reply-to': '/temp-queue/answers', 'correlation-id': '7'}});
+    }), `/queue/${randomUUID()}`);
+    assert.deepEqual(answer, ['pingping', '7']);
+    await page.close();
+  },
+
+  async 'publisher confirms'(world) {
+    const page = await tab(world, 'con', randomUUID());
+    const receipts = await page.evaluate((queue) => Promise.all(Array.from({length: 20}, (_, number) => new Promise((resolve) => {
+      client.watchForReceipt(`r${number}`, (frame) => resolve(frame.headers['receipt-id']));
+      client.publish({destination: queue, body: 'x', headers: {persistent: 'true', receipt: `r${number}`}});
+    }))), `/queue/${randomUUID()}`);
+    assert.deepEqual(receipts, Array.from({length: 20}, (_, number) => `r${number}`));
+    await page.close();
   },
 
   async 'a thousand messages in order'(world) {

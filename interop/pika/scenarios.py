@@ -1,11 +1,14 @@
 """The tutorials and everyday features, through pika's blocking connection."""
 
 import os
+import threading
 import time
 import uuid
+from queue import Queue
 
 import pika
 from pika.exceptions import (
+    AMQPError,
     ChannelClosedByBroker,
     NackError,
     UnroutableError,
@@ -491,6 +494,55 @@ def restart(_):
         expect(bodies(collect(channel, "lasting", 3, seconds_max=1)), expected)
 
 
+def recovery(_):
+    """pika has none of its own. Its users connect again when the connection is lost, and declare everything anew."""
+    received, done = Queue(), threading.Event()
+
+    def on_message(channel, method, _, body):
+        received.put(body)
+        channel.basic_ack(method.delivery_tag)
+
+    def serve(url):
+        while not done.is_set():
+            try:
+                connection = connect(url)
+                channel = connection.channel()
+                channel.exchange_declare("topology", "direct", durable=True)
+                channel.queue_declare("lasting", durable=True)
+                channel.queue_declare("passing", exclusive=True)
+                for name in ["lasting", "passing"]:
+                    channel.queue_bind(name, "topology", name)
+                    channel.basic_consume(name, on_message)
+                received.put("connected")
+                while not done.is_set():
+                    connection.process_data_events(time_limit=0.1)
+                connection.close()
+            except AMQPError:
+                time.sleep(0.05)
+
+    def await_(expected):
+        # What comes a second time, as its acknowledgement was lost with the broker, is skipped.
+        while received.get(timeout=10) != expected:
+            pass
+
+    with own_broker() as broker:
+        client = threading.Thread(target=serve, args=(broker.url,), daemon=True)
+        client.start()
+        for end in [None, broker.kill, broker.stop]:
+            if end:
+                end()
+                broker.start()
+            await_("connected")
+            channel = connect(broker.url).channel()
+            channel.confirm_delivery()
+            for key in ["lasting", "passing"]:
+                text = f"{key} {end and end.__name__}".encode()
+                channel.basic_publish("topology", key, text, PERSISTENT, mandatory=True)
+                await_(text)
+        done.set()
+        client.join(10)
+
+
 SCENARIOS = {
     "work queue": work_queue,
     "publish/subscribe": publish_subscribe,
@@ -526,8 +578,10 @@ def main():
             connection.close()
     if "PILLARBOX_BIN" in os.environ:
         report.run("restart", restart, None)
+        report.run("recovery", recovery, None)
     else:
-        report.skip("restart", "the broker was started by somebody else")
+        for name in ["restart", "recovery"]:
+            report.skip(name, "the broker was started by somebody else")
     report.finish()
 
 

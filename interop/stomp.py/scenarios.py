@@ -110,6 +110,20 @@ def topics(opener):
         expect(bodies(inbox, 2), ["app.error", "db.error"])
 
 
+def publish_subscribe(opener):
+    """A topic by its STOMP name, and the exchange behind a tutorial's fanout: each subscriber has its own copy."""
+    for destination in [f"/topic/{unique('news')}", "/exchange/amq.fanout"]:
+        with Client(opener) as (one, first), Client(opener) as (two, second):
+            for connection, inbox in [(one, first), (two, second)]:
+                connection.subscribe(destination, id="1", headers={"receipt": "ready"})
+                expect(inbox.receipts.get(timeout=WAIT), "ready")
+            text = unique("to all")
+            one.send(destination, text)
+            for inbox in [first, second]:
+                expect(bodies(inbox, 1), [text])
+                expect_nothing(inbox)
+
+
 def exchanges(opener):
     name = unique("key")
     with Client(opener) as (connection, inbox):
@@ -313,6 +327,7 @@ def recovery():
 
 SCENARIOS = {
     "work queue": work_queue,
+    "publish/subscribe": publish_subscribe,
     "topics": topics,
     "routing": exchanges,
     "RPC": rpc,
