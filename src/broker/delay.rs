@@ -14,6 +14,9 @@ pub(super) struct Delayed {
     entries: BTreeMap<(Time, Seq), Waiting>,
     hot: usize,
     hot_bytes: u64,
+    /// Those of them that only memory holds, and how far they were looked through to be spilled.
+    unstored: usize,
+    spilled: Option<(Time, Seq)>,
     /// Hot ones that leave memory as soon as the store surely has them.
     cooling: VecDeque<(Time, Seq)>,
 }
@@ -41,7 +44,8 @@ impl Delayed {
             self.cooling.push_back(at);
         }
         self.hot += 1;
-        self.hot_bytes += entry.message.size() as u64;
+        self.unstored += usize::from(!entry.stored);
+        self.hot_bytes += entry.message.footprint();
         self.entries.insert(at, Waiting::Hot(Box::new(entry)));
     }
 
@@ -65,7 +69,8 @@ impl Delayed {
     fn forget(&mut self, waiting: &Waiting) {
         if let Waiting::Hot(entry) = waiting {
             self.hot -= 1;
-            self.hot_bytes -= entry.message.size() as u64;
+            self.unstored -= usize::from(!entry.stored);
+            self.hot_bytes -= entry.message.footprint();
         }
     }
 
@@ -93,9 +98,9 @@ impl Delayed {
                 if !entry.is_safe(durable) {
                     break;
                 }
-                freed += entry.message.size() as u64;
+                freed += entry.message.footprint();
                 self.hot -= 1;
-                self.hot_bytes -= entry.message.size() as u64;
+                self.hot_bytes -= entry.message.footprint();
                 let (seen, attempts) = (entry.rest.redelivered, entry.rest.attempts);
                 *waiting = Waiting::Cold { seen, attempts };
             }
@@ -104,19 +109,29 @@ impl Delayed {
         freed
     }
 
-    pub(super) fn has_surplus(&self) -> bool {
-        !self.cooling.is_empty()
+    pub(super) fn has_surplus(&self, hot_max: usize) -> bool {
+        !self.cooling.is_empty() || self.unstored > hot_max
     }
 
-    /// Memory runs out: the ones that only memory holds.
-    pub(super) fn unstored_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.entries.iter_mut().filter_map(|(at, waiting)| match waiting {
-            Waiting::Hot(entry) if !entry.stored => {
-                self.cooling.push_back(*at);
-                Some(&mut **entry)
+    /// Memory runs out: gives the ones that only memory holds to the store, until it has enough of them.
+    pub(super) fn spill(&mut self, mut give: impl FnMut(&mut Entry) -> bool) {
+        // From where the last time ended: what is before was given then, but for what came since.
+        let from = self.spilled.take().map_or(Bound::Unbounded, Bound::Excluded);
+        for (at, waiting) in self.entries.range_mut((from, Bound::Unbounded)) {
+            if self.unstored == 0 {
+                break;
             }
-            _ => None,
-        })
+            if let Waiting::Hot(entry) = waiting
+                && !entry.stored
+            {
+                self.cooling.push_back(*at);
+                self.unstored -= 1;
+                if !give(entry) {
+                    self.spilled = Some(*at);
+                    break;
+                }
+            }
+        }
     }
 
     pub(super) fn memory(&self) -> u64 {

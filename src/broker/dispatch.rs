@@ -237,7 +237,7 @@ impl Mailbox {
         {
             match waiting {
                 Waiting::Hot(entry) => {
-                    *turn.memory -= entry.message.size() as u64;
+                    *turn.memory -= entry.message.footprint();
                     self.come_due(*entry, turn);
                 }
                 Waiting::Cold { seen, .. } => self.recalls.add(seq, Recall::Due { seen }),

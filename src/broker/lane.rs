@@ -348,7 +348,7 @@ impl Lane {
             last = entry.seq;
             loaded.missing -= 1;
             loaded.bytes += entry.body_size();
-            loaded.memory += entry.message.size() as u64;
+            loaded.memory += entry.message.footprint();
             if self.head.back().is_none_or(|last| last.seq < entry.seq) {
                 self.head.push_back(entry);
             } else {
@@ -369,19 +369,20 @@ impl Lane {
                 .iter()
                 .any(|entry| entry.is_safe(durable))
         {
-            self.tail = self.head.split_off(hot_max);
+            let front = self.head.drain(..hot_max).collect();
+            self.tail = std::mem::replace(&mut self.head, front);
         }
         let keep = if self.all_hot() { 0 } else { hot_max / 4 };
         while self.tail.len() > keep
-            && let Some(entry) = self.tail.front()
-            && (entry.is_safe(durable) || !entry.stored)
+            && let (Some(entry), Some(last)) = (self.tail.front(), self.tail.back())
+            && (entry.is_safe(durable) || (!entry.stored && last.stored))
             && let Some(entry) = self.tail.pop_front()
         {
             if entry.stored {
-                freed += entry.message.size() as u64;
+                freed += entry.message.footprint();
                 self.insert_cold(entry.cold());
             } else {
-                // Only memory holds it: it stays, with its neighbours gone.
+                // Only memory holds it: it stays, with its neighbours gone. Where there are only such, all stay in place.
                 self.strays.insert(entry.seq, entry);
             }
         }
@@ -391,7 +392,7 @@ impl Lane {
             && *last.key() > self.passed
         {
             let entry = last.remove();
-            freed += entry.message.size() as u64;
+            freed += entry.message.footprint();
             self.insert_cold(entry.cold());
         }
         self.join();
@@ -481,7 +482,7 @@ impl Lane {
         let mut freed = 0;
         for seq in safe {
             if let Some(entry) = self.strays.remove(&seq) {
-                freed += entry.message.size() as u64;
+                freed += entry.message.footprint();
                 self.insert_cold(entry.cold());
             }
         }
@@ -508,7 +509,7 @@ impl Lane {
         let mut freed = 0;
         for entry in self.head.drain(..count).collect::<Vec<_>>() {
             if entry.is_safe(durable) {
-                freed += entry.message.size() as u64;
+                freed += entry.message.footprint();
                 self.insert_cold(entry.cold());
             } else {
                 self.strays.insert(entry.seq, entry);
@@ -556,6 +557,11 @@ impl Lane {
     }
 
     /// Ranges that only the store holds, those on their way included.
+    #[cfg(test)]
+    pub(super) fn strays(&self) -> usize {
+        self.strays.len()
+    }
+
     #[cfg(test)]
     pub(super) fn all_cold(&self) -> impl Iterator<Item = &Cold> {
         self.loading.iter().chain(self.cold.values())

@@ -26,7 +26,7 @@ impl Lease {
 
     /// Bytes that it keeps in memory, roughly.
     pub(super) fn size(&self) -> u64 {
-        self.entry.message.size() as u64
+        self.entry.message.footprint()
     }
 }
 

@@ -236,7 +236,7 @@ impl Mailbox {
         if stored {
             turn.write(Write::Append(entry.append(self.id, false)));
         }
-        *turn.memory += entry.message.size() as u64;
+        *turn.memory += entry.message.footprint();
         if deliver_at > turn.now {
             self.hide(entry, turn);
             return;
@@ -294,7 +294,7 @@ impl Mailbox {
     pub(super) fn forget_ready(&mut self, entry: &Entry, turn: &mut Turn<'_>) {
         self.ready -= 1;
         self.ready_bytes -= entry.body_size();
-        *turn.memory -= entry.message.size() as u64;
+        *turn.memory -= entry.message.footprint();
         if entry.rest.expires > Time::ZERO {
             self.expiries.remove(&(entry.rest.expires, entry.seq, entry.rest.lane));
         }
@@ -392,7 +392,7 @@ impl Mailbox {
             // Its place in the store is what this batch makes of it.
             entry.epoch = turn.epoch;
         }
-        *turn.memory += entry.message.size() as u64;
+        *turn.memory += entry.message.footprint();
         if deliver_at > turn.now {
             entry.rest.deliver_at = deliver_at;
             return self.hide(entry, turn);
@@ -433,7 +433,7 @@ impl Mailbox {
             self.counts.settled += 1;
             turn.burials.push(Burial::due(self.vhost.clone(), exchange, &entry));
         } else {
-            *turn.memory += entry.message.size() as u64;
+            *turn.memory += entry.message.footprint();
             self.make_ready(entry);
         }
     }
@@ -468,7 +468,7 @@ impl Mailbox {
         for lane in &mut self.lanes {
             let (entries, ranges) = lane.drain();
             for entry in &entries {
-                *turn.memory -= entry.message.size() as u64;
+                *turn.memory -= entry.message.footprint();
                 if entry.stored {
                     turn.write(Write::Remove { mailbox: self.id, first: entry.seq, count: 1 });
                 }

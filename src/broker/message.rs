@@ -10,6 +10,9 @@ use bytes::Bytes;
 use super::name::{Name, Time};
 use super::value::Table;
 
+/// What the place of a message in a mailbox takes, about.
+const PLACE_SIZE: usize = 128;
+
 /// Small neighbours of a batch share buffers of this size.
 const SHARED_SIZE_MAX: usize = 4096;
 
@@ -164,9 +167,14 @@ impl Message {
         self.decoded.get_or_init(|| Box::new((self.parts.form.decode)(self.property_bytes())))
     }
 
-    /// Bytes that the message keeps in memory, roughly.
+    /// Bytes of key, properties and body.
     pub fn size(&self) -> usize {
         self.parts.key.len() + self.parts.properties.len() + self.parts.body.len()
+    }
+
+    /// Bytes of memory that it takes to keep the message in a mailbox, roughly.
+    pub fn footprint(&self) -> u64 {
+        (self.size() + size_of::<Self>() + PLACE_SIZE) as u64
     }
 
     /// The same message in a buffer of its own, so that it does not keep a whole read buffer alive.

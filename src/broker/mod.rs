@@ -58,7 +58,7 @@ mod unburied;
 mod value;
 mod vhost;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use browse::{Bookmark, Browse, Browsed, Found, NoPlace, NoState, State, States};
 pub use command::*;
@@ -95,6 +95,9 @@ pub struct Epoch(pub u64);
 /// The server itself, as the origin of a command.
 pub const SERVER: ConnectionId = ConnectionId(0);
 
+/// No turn spills much more: it has to fit into one batch of writes.
+const SPILL_BYTES_MAX: u64 = 4 << 20;
+
 /// Every mailbox, exchange, user and lease of this host.
 pub struct Broker {
     settings: Settings,
@@ -118,6 +121,8 @@ pub struct Broker {
     surplus: BTreeSet<MailboxId>,
     /// Messages are spilled once there are this many bytes in memory.
     spill_above: u64,
+    /// Bytes that were spilled, by the batch that has to be durable before they leave memory.
+    spilling: VecDeque<(Epoch, u64)>,
     memory: u64,
     /// Messages accepted since the start.
     messages: u64,
@@ -187,6 +192,7 @@ impl Broker {
     ) -> Self {
         let peers = Peers::new(&settings);
         let mut broker = Self {
+            spill_above: settings.memory_max,
             settings,
             epoch: Epoch(1),
             durable: Epoch(0),
@@ -201,7 +207,7 @@ impl Broker {
             keepings: Vec::new(),
             awaiting: BTreeSet::new(),
             surplus: BTreeSet::new(),
-            spill_above: 0,
+            spilling: VecDeque::new(),
             memory: 0,
             messages: 0,
             next_mailbox: 0,
@@ -429,7 +435,8 @@ impl Broker {
     /// The batch and all before it are durable.
     pub fn durable(&mut self, epoch: Epoch, now: Time, out: &mut Vec<Effect>) {
         self.durable = self.durable.max(epoch);
-        self.spill_above = 0;
+        while self.spilling.pop_front_if(|(of, _)| *of <= epoch).is_some() {}
+        self.spill_above = self.spill_after();
         self.dirty.extend(std::mem::take(&mut self.awaiting));
         for id in std::mem::take(&mut self.surplus) {
             let mut turn = carry!(self, now, out);
@@ -490,7 +497,7 @@ impl Broker {
                 self.keep(now, out);
             }
         }
-        if self.memory > self.settings.memory_max && self.memory > self.spill_above {
+        if self.memory > self.spill_above {
             self.spill(now, out);
         }
         if self.peers.on() {
@@ -498,20 +505,35 @@ impl Broker {
         }
     }
 
-    /// Memory runs out: where there is more of it in use than need be, the store takes over.
+    /// Memory runs out: where there is more of it in use than need be, the store takes over, a share at a time.
     fn spill(&mut self, now: Time, out: &mut Vec<Effect>) {
-        // Looking at everything costs: only once memory grew again, or what was spilled is out of it.
-        self.spill_above = self.memory + self.settings.memory_max / 16;
+        let share = self.settings.memory_max.div_ceil(16).min(SPILL_BYTES_MAX);
+        let mut spilled = 0;
         for id in &self.surplus {
             let mut turn = carry!(self, now, out);
             if let Some(mailbox) = self.mailboxes.get_mut(id) {
-                mailbox.spill(&mut turn);
+                spilled += mailbox.spill(share - spilled, &mut turn);
+            }
+            if spilled >= share {
+                break;
             }
         }
         for mailbox in self.mailboxes.values_mut().filter(|mailbox| mailbox.stream.is_some()) {
             let mut turn = carry!(self, now, out);
             mailbox.spill_stream(&mut turn);
         }
+        self.spilling.push_back((self.epoch, spilled));
+        self.spill_above = self.spill_after();
+        if spilled < share {
+            // There is no more to give. Looking at everything costs: only once memory grew again.
+            self.spill_above = self.spill_above.max(self.memory + share);
+        }
+    }
+
+    /// How much may be in memory before more is spilled: what goes as soon as the disk has it does not count.
+    fn spill_after(&self) -> u64 {
+        let going: u64 = self.spilling.iter().map(|(_, bytes)| bytes).sum();
+        self.settings.memory_max + going
     }
 
     /// The connection's user and virtual host.

@@ -206,7 +206,8 @@ impl Mailbox {
 
     pub(super) fn has_surplus(&self, settings: &Settings) -> bool {
         let hot = self.hot_max(settings);
-        self.delayed.has_surplus() || self.lanes.iter().any(|lane| lane.has_surplus(hot))
+        self.delayed.has_surplus(settings.hot_messages)
+            || self.lanes.iter().any(|lane| lane.has_surplus(hot))
     }
 
     /// How many messages stay in memory at the front of a lane: few where they are large.
@@ -220,21 +221,29 @@ impl Mailbox {
     }
 
     /// Memory ran out: messages that only memory holds go to the store too, not to survive but to make room.
-    pub(super) fn spill(&mut self, turn: &mut Turn<'_>) {
+    /// Until about so many bytes went; returns how many.
+    pub(super) fn spill(&mut self, bytes_max: u64, turn: &mut Turn<'_>) -> u64 {
         let (id, epoch, hot) = (self.id, turn.epoch, self.hot_max(turn.settings));
-        let lanes = self.lanes.iter_mut().flat_map(|lane| lane.unstored_mut(hot));
-        for entry in lanes.chain(self.delayed.unstored_mut()) {
+        let mut spilled = 0;
+        let mut spill = |entry: &mut Entry| {
             entry.stored = true;
             entry.epoch = epoch;
-            self.spilled = true;
+            spilled += entry.message.footprint();
             turn.out.push(Effect::Write(Write::Append(entry.append(id, true))));
+            spilled < bytes_max
+        };
+        let mut lanes = self.lanes.iter_mut().flat_map(|lane| lane.unstored_mut(hot));
+        if lanes.all(&mut spill) {
+            self.delayed.spill(spill);
         }
+        self.spilled |= spilled > 0;
+        spilled
     }
 
     /// Memory that the mailbox gives up when it is deleted.
     pub(super) fn forget_memory(&self, turn: &mut Turn<'_>) {
         let lanes = self.lanes.iter().flat_map(|lane| lane.hot());
-        let hot: u64 = lanes.map(|entry| entry.message.size() as u64).sum();
+        let hot: u64 = lanes.map(|entry| entry.message.footprint()).sum();
         let leased: u64 = self.leases.values().map(Lease::size).sum();
         let stream = self.stream.as_ref().map_or(0, |it| it.memory());
         let sum = hot + leased + self.delayed.memory() + stream;

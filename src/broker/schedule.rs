@@ -85,7 +85,7 @@ impl Mailbox {
         let Some(to) = to else {
             match waiting {
                 Waiting::Hot(entry) => {
-                    *turn.memory -= entry.message.size() as u64;
+                    *turn.memory -= entry.message.footprint();
                     self.remove_stored(&entry, turn);
                 }
                 Waiting::Cold { .. } => turn.write(Write::Remove { mailbox, first: seq, count: 1 }),

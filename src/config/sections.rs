@@ -271,9 +271,9 @@ sections! {
     memory: Memory {
         /// With more in use than this, publishers are stopped. A share is of the machine's memory, or of the control group's limit.
         used_max: Share = Share::Percent(60),
-        /// Messages that are not persistent are moved to disk beyond this.
+        /// Messages that are not persistent are moved to disk beyond this. A share is of the same, and never more than 1 GiB.
         /// A connection that holds so much unsettled gets no more until it settles.
-        messages_max: ByteSize = ByteSize(1 << 30),
+        messages_max: Share = Share::Percent(25),
     }
 
     /// Threads and time.

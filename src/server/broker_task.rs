@@ -330,7 +330,7 @@ impl BrokerTask {
 /// Bytes that a write keeps in memory until it is durable, roughly.
 fn size(write: &Write) -> usize {
     match write {
-        Write::Append(append) => append.message.size() + size_of::<Write>(),
+        Write::Append(append) => append.message.footprint() as usize + size_of::<Write>(),
         _ => size_of::<Write>(),
     }
 }

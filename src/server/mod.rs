@@ -77,6 +77,8 @@ use crate::store::{Options, Store, StoreError};
 
 /// Disks of any size are used until this little is free, unless the settings say otherwise.
 const DISK_FREE_MIN_MAX: u64 = 1 << 30;
+/// Messages in memory, on a machine of any size, unless the settings say otherwise.
+const MESSAGES_MEMORY_MAX: u64 = 1 << 30;
 /// The session ends a slow login itself, in its protocol's words, before the socket is closed without any.
 const LOGIN_MARGIN_MS: u64 = 5000;
 /// What may come with a message besides its body, before it is understood.
@@ -391,7 +393,11 @@ fn broker_settings(config: &Config) -> Result<Settings, StartError> {
         host: getrandom::u32()?,
         window_bytes: config.limits.window_bytes.0,
         window_deliveries: config.limits.window_deliveries,
-        memory_max: config.memory.messages_max.0,
+        memory_max: part_of(
+            config.memory.messages_max,
+            watch::memory_available(),
+            MESSAGES_MEMORY_MAX,
+        ),
         consumer_timeout_ms: Some(config.limits.consumer_timeout.millis()),
         connections_max: match config.limits.logins_max {
             0 => None,
@@ -497,14 +503,18 @@ fn patience(config: &Config) -> Patience {
 fn marks(config: &Config) -> watch::Marks {
     let directory = (!config.store.in_memory).then(|| config.store.directory.clone());
     let size = directory.as_deref().and_then(|it| watch::disk_size(it).ok()).unwrap_or(0);
-    let free = config.store.disk_free_min;
     watch::Marks {
         directory,
-        disk_free_min: match free {
-            Share::Percent(_) => free.of(size).min(DISK_FREE_MIN_MAX),
-            Share::Bytes(ByteSize(bytes)) => bytes,
-        },
+        disk_free_min: part_of(config.store.disk_free_min, size, DISK_FREE_MIN_MAX),
         memory_max: config.memory.used_max.of(watch::memory_available()),
+    }
+}
+
+/// A share has a bound that an amount has not.
+fn part_of(share: Share, whole: u64, bound: u64) -> u64 {
+    match share {
+        Share::Percent(_) => share.of(whole).min(bound),
+        Share::Bytes(ByteSize(bytes)) => bytes,
     }
 }
 

@@ -200,7 +200,7 @@ impl Log {
         if let Some(live) = &mut self.live {
             live.insert(seq, size as u32);
         }
-        self.hot_memory += entry.message.size() as u64;
+        self.hot_memory += entry.message.footprint();
         self.hot.push_back(entry);
     }
 
@@ -230,7 +230,7 @@ impl Log {
         while self.hot.len() > count_max || self.hot_memory > bytes_max as u64 {
             match self.hot.front() {
                 Some(entry) if entry.seq < self.visible => {
-                    self.hot_memory -= entry.message.size() as u64;
+                    self.hot_memory -= entry.message.footprint();
                     self.hot.pop_front();
                 }
                 _ => break,
@@ -501,7 +501,7 @@ impl Log {
             at = Seq(seq.0 + 1);
             match message {
                 Ok(message) => {
-                    memory += message.size() as u64;
+                    memory += message.footprint();
                     entries.push(Entry {
                         seq,
                         message,
@@ -590,7 +590,7 @@ impl Log {
         while let Some(entry) = self.hot.front()
             && entry.seq < gone.end()
         {
-            self.hot_memory -= entry.message.size() as u64;
+            self.hot_memory -= entry.message.footprint();
             self.hot.pop_front();
         }
         let kept = self.first();

@@ -419,7 +419,7 @@ impl Mailbox {
         turn.out.push(Effect::Write(Write::Append(entry.append(self.id, false))));
         self.ready += 1;
         self.ready_bytes += entry.body_size();
-        *turn.memory += entry.message.size() as u64;
+        *turn.memory += entry.message.footprint();
         let message = stream.keys.is_some().then(|| entry.message.clone());
         stream.log.append(entry, &bounds);
         if let Some(message) = message {

@@ -539,7 +539,7 @@ impl House {
             memory += mailbox.stream.as_ref().map_or(0, |it| it.memory());
             assert_eq!(mailbox.ready, count, "ready in {name}");
             assert_eq!(mailbox.ready_bytes, bytes, "ready bytes in {name}");
-            memory += hot().map(|it| it.message.size() as u64).sum::<u64>();
+            memory += hot().map(|it| it.message.footprint()).sum::<u64>();
             memory += mailbox.delayed.memory();
             memory += mailbox.leases.values().map(Lease::size).sum::<u64>();
             let it = mailbox.counts;
