@@ -52,6 +52,9 @@ impl Entry {
 /// Taking an entry from further inside than this moves many others.
 const FAR: usize = 4096;
 
+/// A list that was longer gives its memory back once it is empty.
+const EMPTY_MAX: usize = 16 * 1024;
+
 /// Neighbours that only the store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cold {
@@ -206,6 +209,9 @@ impl Lane {
 
     /// The tail becomes the head's where nothing is left between them.
     fn join(&mut self) {
+        if self.head.is_empty() && self.head.capacity() > EMPTY_MAX {
+            self.head = VecDeque::new();
+        }
         if self.all_hot() && !self.tail.is_empty() {
             if self.head.is_empty() {
                 std::mem::swap(&mut self.head, &mut self.tail);
@@ -415,6 +421,11 @@ impl Lane {
 
     pub(super) fn has_stray_surplus(&self, hot_max: usize) -> bool {
         self.strays.len() > hot_max * 2
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.head.capacity() + self.tail.capacity()
     }
 
     /// Everything, for purge: entries in memory and ranges in the store.

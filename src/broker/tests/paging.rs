@@ -466,6 +466,22 @@ fn spilling_goes_in_shares_and_leaves_the_rest_in_place() {
 }
 
 #[test]
+fn long_mailbox_gives_its_memory_back_once_it_is_empty() {
+    let mut house = House::new();
+    let c = house.connect();
+    house.declare(c, "a");
+    let capacity = |house: &House| -> usize {
+        house.mailbox("a").lanes.iter().map(|lane| lane.capacity()).sum()
+    };
+    for n in 0..40_000u32 {
+        house.publish(c, Post::to("a", &n.to_string()).transient());
+    }
+    assert!(capacity(&house) >= 40_000);
+    assert_eq!(house.empty(c, "a").len(), 40_000);
+    assert!(capacity(&house) < 40_000, "{}", capacity(&house));
+}
+
+#[test]
 fn delayed_transient_messages_are_spilled_too() {
     let settings = Settings { hot_messages: 8, memory_max: 8_000, ..Settings::default() };
     let mut house = House::with(settings);
