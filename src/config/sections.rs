@@ -142,6 +142,8 @@ sections! {
         connections_max: u32 = 10_000,
         /// Clients that have logged in; further ones are refused, AMQP's with 530. `0` for no limit but the one above.
         logins_max: u32 = 0,
+        /// Connections accepted each second, those of four seconds at once after a quiet while; further clients wait to be accepted. `0` for as fast as they come.
+        accepts_per_second: u32 = 0,
         /// Connections from one address of another host, or from one /64 network of IPv6, that have not logged in; further ones are closed at once. `0` for no limit but that of `connections_max`.
         pending_logins_max: u32 = 1000,
         /// A client that has not logged in by then is cut off.
@@ -166,8 +168,18 @@ sections! {
     amqp: Amqp {
         /// The largest frame, in bytes, that clients are offered; 4096 at least.
         frame_max: u32 = 131_072,
+        /// The largest frame before the login is done, in bytes; 4096 at least, 65,536 at most.
+        login_frame_max: u32 = 8192,
         /// Channels of one connection.
         channels_max: u16 = 2047,
+        /// Consumers of one channel; a further one ends the connection with 530.
+        channel_consumers_max: u32 = 10_000,
+        /// Publishes and settlements of one transaction; a further one closes its channel with 406.
+        transaction_operations_max: u32 = 100_000,
+        /// The messages of one transaction; a further one closes its channel with 406.
+        transaction_bytes_max: ByteSize = ByteSize(256 << 20),
+        /// Bodies of a connection's channels that are announced and not complete; beyond this it is closed with 506.
+        unfinished_bytes_max: ByteSize = ByteSize(512 << 20),
         /// The interval that clients are offered; `0` offers none.
         heartbeat: Period = Period::seconds(60),
         /// Product and version that clients are told, as some branch on them: `rabbitmq` (3.13) or `pillarbox`.
@@ -180,6 +192,24 @@ sections! {
     stomp: Stomp {
         /// Refuse to buffer a frame larger than this; its client is told and the connection closed.
         frame_size_max: ByteSize = ByteSize(16 << 20),
+        /// The same before the login is done; 64 KiB at most.
+        login_frame_size_max: ByteSize = ByteSize(64 << 10),
+        /// Headers of one frame; more are an error that closes the connection, as with the next two.
+        headers_max: u32 = 100,
+        /// One header, name and value.
+        header_size_max: ByteSize = ByteSize(8 << 10),
+        /// All headers of one frame.
+        headers_size_max: ByteSize = ByteSize(32 << 10),
+        /// Subscriptions of one connection; a further one closes it.
+        subscriptions_max: u32 = 10_000,
+        /// Temporary queues of one connection; a further one closes it.
+        temp_queues_max: u32 = 1000,
+        /// Open transactions of one connection; a further one is refused.
+        transactions_max: u32 = 16,
+        /// Frames of one transaction; a further one ends it.
+        transaction_frames_max: u32 = 1024,
+        /// Bodies of one transaction; a further one ends it.
+        transaction_bytes_max: ByteSize = ByteSize(64 << 20),
         /// The virtual host of clients that name none.
         default_vhost: String = "/".into(),
         /// The exchange that `/topic` destinations lead to.

@@ -31,7 +31,7 @@ const WIRE_SLICE: usize = 256 << 10;
 /// With so many events unsaid, because the client does not read, nothing more is read from it.
 const UNSAID_MAX: usize = 64 << 10;
 /// Input of a client that has not logged in.
-const LOGIN_INPUT_MAX: usize = 64 << 10;
+pub(super) const LOGIN_INPUT_MAX: usize = 64 << 10;
 /// Passes before other tasks of the thread get their turn.
 const PASSES_MAX: usize = 8;
 /// Buffers of a connection that was quiet for so long are given back.

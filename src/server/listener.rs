@@ -10,12 +10,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{End, House, drive};
 use super::http::{self, Admission};
 use super::newcomer::{Newcomer, Newcomers};
+use super::pace::Pace;
 use super::peering::Peering;
 use super::throttle::Origin;
 use super::tls::{Secured, Tls};
@@ -107,6 +109,7 @@ pub(super) struct Door {
     pub(super) register: Arc<Register>,
     /// Those that have not logged in; too many of one place are not let in.
     pub(super) newcomers: Arc<Newcomers>,
+    pub(super) pace: Arc<Pace>,
     /// One permit for each connection; further clients wait to be accepted.
     pub(super) permits: Arc<Semaphore>,
     pub(super) next_id: Arc<AtomicU64>,
@@ -146,7 +149,13 @@ impl Listener {
                 loop {
                     let Ok(permit) = door.permits.clone().acquire_owned().await else { return };
                     match self.socket.accept().await {
-                        Ok((socket, peer)) => self.welcome(socket, peer, permit, &door),
+                        Ok((socket, peer)) => {
+                            self.welcome(socket, peer, permit, &door);
+                            let wait = door.pace.count(Instant::now());
+                            if !wait.is_zero() {
+                                tokio::time::sleep(wait).await;
+                            }
+                        }
                         Err(error) => {
                             tracing::warn!(%error, "cannot accept a connection");
                             tokio::time::sleep(ACCEPT_PAUSE).await;

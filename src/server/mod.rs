@@ -21,6 +21,7 @@ mod membership;
 mod newcomer;
 mod notice;
 mod outbox;
+mod pace;
 mod password;
 mod peering;
 mod reader;
@@ -56,11 +57,12 @@ pub use self::tls::TlsError;
 
 use self::broker_task::BrokerTask;
 use self::clock::Clock;
-use self::connection::{House, Limits};
+use self::connection::{House, LOGIN_INPUT_MAX, Limits};
 use self::listener::{Door, Listener, Sessions};
 use self::membership::Members;
 use self::newcomer::Newcomers;
 use self::notice::Notice;
+use self::pace::Pace;
 use self::peering::Peering;
 use self::throttle::Patience;
 use self::tls::{Files, Tls};
@@ -254,6 +256,7 @@ impl Server {
             estate,
             register,
             newcomers: Newcomers::new(config.limits.pending_logins_max),
+            pace: Arc::new(Pace::new(config.limits.accepts_per_second)),
             permits: Arc::new(Semaphore::new(config.limits.connections_max as usize)),
             next_id: Arc::new(AtomicU64::new(SERVER.0 + 1)),
             tasks: TaskTracker::new(),
@@ -433,7 +436,15 @@ fn amqp_settings(config: &Config) -> amqp::Settings {
             Identity::Pillarbox => amqp::Identity::pillarbox(),
         },
         handshake_timeout_ms: config.limits.login_timeout.millis(),
+        handshake_frame_max: config
+            .amqp
+            .login_frame_max
+            .clamp(amqp::Settings::FRAME_MAX_MIN, LOGIN_INPUT_MAX as u32),
         message_size_max: config.limits.message_size_max.0,
+        unfinished_bytes_max: config.amqp.unfinished_bytes_max.0,
+        channel_consumers_max: config.amqp.channel_consumers_max as usize,
+        transaction_commands_max: config.amqp.transaction_operations_max as usize,
+        transaction_bytes_max: config.amqp.transaction_bytes_max.0,
         anonymous_user: match config.amqp.anonymous_user.as_str() {
             "" => None,
             user => Some(user.into()),
@@ -452,7 +463,16 @@ fn stomp_settings(config: &Config) -> stomp::Settings {
         nack_requeues: config.stomp.nack_requeues,
         certificate_login: config.stomp.certificate_login,
         login_timeout_ms: config.limits.login_timeout.millis(),
+        login_frame_max: usize_of(config.stomp.login_frame_size_max).min(LOGIN_INPUT_MAX),
         frame_size_max: usize_of(config.stomp.frame_size_max),
+        headers_max: config.stomp.headers_max as usize,
+        header_line_size_max: usize_of(config.stomp.header_size_max),
+        header_block_size_max: usize_of(config.stomp.headers_size_max),
+        subscriptions_max: config.stomp.subscriptions_max as usize,
+        temp_queues_max: config.stomp.temp_queues_max as usize,
+        transactions_max: config.stomp.transactions_max as usize,
+        transaction_actions_max: config.stomp.transaction_frames_max as usize,
+        transaction_bytes_max: config.stomp.transaction_bytes_max.0,
         ..stomp::Settings::default()
     }
 }

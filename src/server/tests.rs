@@ -115,3 +115,59 @@ async fn a_client_that_does_not_leave_is_severed() {
     assert!(started.elapsed() < PATIENCE);
     ends(&mut client).await;
 }
+
+/// What is written beside each other in two places is the same.
+#[test]
+fn sessions_have_the_defaults_of_the_settings() {
+    let config = Config::default();
+    let shown = |it: &dyn std::fmt::Debug| format!("{it:#?}");
+    assert_eq!(shown(&amqp_settings(&config)), shown(&amqp::Settings::default()));
+    assert_eq!(shown(&stomp_settings(&config)), shown(&stomp::Settings::default()));
+}
+
+#[test]
+fn limits_of_the_settings_reach_the_sessions() {
+    let mut config = Config::default();
+    config.amqp.login_frame_max = 1;
+    config.amqp.channel_consumers_max = 2;
+    config.amqp.transaction_operations_max = 3;
+    config.amqp.transaction_bytes_max = ByteSize(4);
+    config.amqp.unfinished_bytes_max = ByteSize(5);
+    let amqp = amqp_settings(&config);
+    assert_eq!(amqp.handshake_frame_max, 4096);
+    assert_eq!((amqp.channel_consumers_max, amqp.transaction_commands_max), (2, 3));
+    assert_eq!((amqp.transaction_bytes_max, amqp.unfinished_bytes_max), (4, 5));
+    config.stomp.login_frame_size_max = ByteSize(1 << 20);
+    config.stomp.headers_max = 1;
+    config.stomp.header_size_max = ByteSize(2);
+    config.stomp.headers_size_max = ByteSize(3);
+    config.stomp.subscriptions_max = 4;
+    config.stomp.temp_queues_max = 5;
+    config.stomp.transactions_max = 6;
+    config.stomp.transaction_frames_max = 7;
+    config.stomp.transaction_bytes_max = ByteSize(8);
+    let stomp = stomp_settings(&config);
+    assert_eq!(stomp.login_frame_max, 64 << 10);
+    let headers = [stomp.headers_max, stomp.header_line_size_max, stomp.header_block_size_max];
+    assert_eq!(headers, [1, 2, 3]);
+    assert_eq!((stomp.subscriptions_max, stomp.temp_queues_max), (4, 5));
+    assert_eq!((stomp.transactions_max, stomp.transaction_actions_max), (6, 7));
+    assert_eq!(stomp.transaction_bytes_max, 8);
+}
+
+#[tokio::test]
+async fn connections_are_accepted_at_the_pace_of_the_settings() {
+    let mut config = in_memory();
+    config.limits.accepts_per_second = 10;
+    let server = Server::start(config).await.unwrap();
+    let started = std::time::Instant::now();
+    let mut clients = Vec::new();
+    for _ in 0..45 {
+        let mut client = connect(&server).await;
+        greet(&mut client).await;
+        clients.push(client);
+    }
+    // Forty at once, and five in half a second.
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(400) && took < PATIENCE, "{took:?}");
+}
