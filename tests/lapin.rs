@@ -184,3 +184,47 @@ async fn a_rejected_message_goes_to_the_dead_letters() {
     };
     tokio::time::timeout(PATIENCE, work).await.unwrap();
 }
+
+#[tokio::test]
+async fn of_each_key_one_message_is_out_at_a_time() {
+    let work = async {
+        let server = house(None).await;
+        let connection = connect(&server).await;
+        let channel = connection.create_channel().await.unwrap();
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-message-groups".into(), AMQPValue::LongString("routing-key".into()));
+        declare(&channel, "work", arguments).await;
+        let (options, bind) = (QueueBindOptions::default(), FieldTable::default());
+        channel
+            .queue_bind("work".into(), "amq.topic".into(), "#".into(), options, bind)
+            .await
+            .unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        for (key, body) in [("a", "a1"), ("a", "a2"), ("b", "b1"), ("a", "a3"), ("b", "b2")] {
+            assert!(publish(&channel, "amq.topic", key, body.as_bytes()).await.is_ack());
+        }
+        let mut consumer = channel
+            .basic_consume(
+                "work".into(),
+                "mine".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+        let mut next = async || consumer.next().await.unwrap().unwrap();
+        let (a1, b1) = (next().await, next().await);
+        assert_eq!((&a1.data[..], &b1.data[..]), (&b"a1"[..], &b"b1"[..]));
+        b1.ack(BasicAckOptions::default()).await.unwrap();
+        assert_eq!(next().await.data, b"b2");
+        let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        a1.nack(back).await.unwrap();
+        let again = next().await;
+        assert_eq!((&again.data[..], again.redelivered), (&b"a1"[..], true));
+        again.ack(BasicAckOptions::default()).await.unwrap();
+        assert_eq!(next().await.data, b"a2");
+        connection.close(200, "bye".into()).await.unwrap();
+        server.stop().await.unwrap();
+    };
+    tokio::time::timeout(PATIENCE, work).await.unwrap();
+}

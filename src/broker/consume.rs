@@ -42,6 +42,11 @@ impl Broker {
         if taken {
             return Err(Refusal::ExclusiveUse { name, vhost });
         }
+        if mailbox.keyed.is_some() && consume.selection.is_some() {
+            return Err(Refusal::Precondition(format!(
+                "queue '{name}' in vhost '{vhost}' has message groups: its consumers have no selectors"
+            )));
+        }
         if mailbox.stream.is_some() {
             if consume.bounded {
                 check_bounds(&consume, shares_credit, &vhost)?;

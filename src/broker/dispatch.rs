@@ -45,6 +45,7 @@ impl Mailbox {
         self.bury_due(turn);
         self.unfinished = false;
         self.turn_back(turn);
+        self.begin_keyed();
         let mut looks = LOOKS_MAX;
         if !self.askers.is_empty() {
             self.answer_askers(turn);
@@ -67,9 +68,11 @@ impl Mailbox {
             let Some(entry) = self.take_fresh(turn) else { break };
             self.give(entry, taker, keeps.as_deref(), turn);
         }
+        self.unfinished |= self.has_keys_to_look_at();
         self.expire(turn);
         self.enforce_length(turn);
         self.pass_over(turn);
+        self.pass_over_keyed(turn);
         self.load(turn);
     }
 
@@ -93,11 +96,16 @@ impl Mailbox {
     /// The next entry that is not too old. A time to live of 0 allows delivery in the same moment.
     pub(super) fn take_fresh(&mut self, turn: &mut Turn<'_>) -> Option<Entry> {
         while self.ready > 0 {
-            let entry = self.take(turn)?;
+            let entry = match self.keyed {
+                Some(_) => self.take_keyed(turn)?,
+                None => self.take(turn)?,
+            };
             if self.deadline(&entry) >= turn.now {
                 return Some(entry);
             }
+            let seq = entry.seq;
             self.discard(entry, Reason::Expired, turn);
+            self.release_key(seq);
         }
         None
     }
@@ -108,7 +116,7 @@ impl Mailbox {
         self.turn_back(turn);
         while let Some(&asker) = self.askers.front() {
             let entry = self.take_fresh(turn);
-            if entry.is_none() && self.ready > 0 {
+            if entry.is_none() && self.ready > 0 && !self.is_keyed_out() {
                 break;
             }
             self.askers.pop_front();
@@ -196,6 +204,7 @@ impl Mailbox {
         self.counts.settled += 1;
         self.remove_stored(entry, turn);
         self.keep(&entry.message, turn);
+        self.release_key(entry.seq);
     }
 
     fn delivery(&mut self, entry: &Entry, taker: Taker, turn: &mut Turn<'_>) -> Delivery {

@@ -331,6 +331,11 @@ impl Lane {
         ranges
     }
 
+    /// Whether only the store has the position.
+    pub(super) fn has_in_store(&self, seq: Seq) -> bool {
+        self.cold.range(..=seq).next_back().is_some_and(|(_, cold)| cold.holds(seq))
+    }
+
     /// Whether the position is on its way here.
     pub(super) fn awaits(&self, seq: Seq) -> bool {
         range_of(&self.loading, seq).is_some()

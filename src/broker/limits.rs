@@ -3,6 +3,7 @@
 use super::command::DeclareMailbox;
 use super::dedup::{self, Window};
 use super::definition::PolicyDefinition;
+use super::keyed::KeySource;
 use super::name::Name;
 use super::policy;
 use super::refusal::{Kind, Refusal};
@@ -82,6 +83,8 @@ pub struct Limits {
     pub segment_bytes_max: Option<u64>,
     /// Messages of a queue stay for so long after they were settled, to be put back.
     pub keep_settled_ms: Option<u64>,
+    /// What says a message's key, where of each key one is out at a time.
+    pub(super) key_source: Option<KeySource>,
     /// Values that are kept for each key.
     pub history: Option<u64>,
     pub overflow: Overflow,
@@ -108,6 +111,7 @@ pub struct Limits {
     delivery_limit_default: Option<u32>,
 }
 
+const GROUPS: &str = "x-message-groups";
 const KEEP: &str = "x-keep-settled-for";
 const AT_LEAST_ONCE: &str = "at-least-once";
 
@@ -136,6 +140,7 @@ const COMPARED: &[&str] = &[
     "x-stream-max-segment-size-bytes",
     "x-max-history",
     KEEP,
+    GROUPS,
 ];
 
 /// What a stream cannot have.
@@ -152,6 +157,7 @@ const NOT_FOR_STREAMS: &[&str] = &[
     "x-retry-delays",
     "x-retry-jitter",
     KEEP,
+    GROUPS,
 ];
 
 /// What a key-value mailbox cannot have besides.
@@ -253,6 +259,7 @@ impl Limits {
             bytes_max: reader.number("x-max-length-bytes", 0, i64::MAX as u64)?,
             age_max_ms,
             keep_settled_ms,
+            key_source: reader.key_source()?,
             history: reader.number("x-max-history", 1, 1 << 16)?,
             segment_bytes_max: reader.number(
                 "x-stream-max-segment-size-bytes",
@@ -496,6 +503,13 @@ impl Reader<'_> {
             count: count.unwrap_or(dedup::COUNT_DEFAULT),
             header: self.text("x-deduplication-header")?.map(Name::from),
         }))
+    }
+
+    fn key_source(&self) -> Result<Option<KeySource>, Refusal> {
+        match self.table.get(GROUPS) {
+            Some(value) => KeySource::parse(value).map_err(|reason| self.invalid(GROUPS, reason)),
+            None => Ok(None),
+        }
     }
 
     fn retry(&self) -> Result<Option<Retry>, Refusal> {

@@ -12,6 +12,7 @@ use super::dedup::Publications;
 use super::definition::MailboxDefinition;
 use super::delay::Delayed;
 use super::event::{Append, Effect, Rest, Write};
+use super::keyed::Keyed;
 use super::lane::{Entry, Lane};
 use super::lease::{Lease, Leases};
 use super::limits::{Limits, MailboxKind};
@@ -62,6 +63,8 @@ pub(super) struct Mailbox {
     pub(super) expiries: BTreeSet<(Time, Seq, u8)>,
     pub(super) recalls: Recalls,
     pub(super) unburied: Unburied,
+    /// Of each key one message is out at a time.
+    pub(super) keyed: Option<Box<Keyed>>,
     pub(super) publications: Publications,
     pub(super) ready: u64,
     pub(super) ready_bytes: u64,
@@ -131,6 +134,8 @@ pub struct Counts {
 impl Mailbox {
     pub(super) fn new(definition: MailboxDefinition, declared: Limits, now: Time) -> Self {
         let lanes = declared.priority_max.map_or(1, |most| usize::from(most) + 1);
+        let source = declared.key_source.clone();
+        let keyed = source.map(|it| Box::new(Keyed::new(it, lanes)));
         Self {
             id: definition.id,
             vhost: definition.vhost.clone(),
@@ -157,6 +162,7 @@ impl Mailbox {
             expiries: BTreeSet::new(),
             recalls: Recalls::default(),
             unburied: Unburied::default(),
+            keyed,
             publications: Publications::default(),
             ready: 0,
             ready_bytes: 0,
@@ -325,14 +331,18 @@ impl Mailbox {
         turn: &mut Turn<'_>,
     ) -> Option<bool> {
         let Lease { mut entry, consumer, .. } = self.end_lease(seq, by, turn)?;
-        match outcome {
+        let waits = match outcome {
             Outcome::Accepted => {
                 self.counts.settled += 1;
                 self.counts.acknowledged += 1;
                 self.remove_stored(&entry, turn);
                 self.keep(&entry.message, turn);
+                false
             }
-            Outcome::Rejected => self.discard(entry, Reason::Rejected, turn),
+            Outcome::Rejected => {
+                self.discard(entry, Reason::Rejected, turn);
+                false
+            }
             Outcome::Released => self.put_back(entry, false, None, turn),
             Outcome::Modified { delay_ms } => {
                 entry.rest.attempts = entry.rest.attempts.saturating_add(1);
@@ -340,8 +350,11 @@ impl Mailbox {
                     let seed = mix(self.id.0) ^ entry.seq.0;
                     Some(self.limits.retry.as_ref()?.delay_ms(entry.rest.attempts, seed))
                 });
-                self.put_back(entry, true, delay_ms.filter(|ms| *ms > 0), turn);
+                self.put_back(entry, true, delay_ms.filter(|ms| *ms > 0), turn)
             }
+        };
+        if !waits {
+            self.release_key(seq);
         }
         Some(consumer.is_some())
     }
@@ -367,18 +380,20 @@ impl Mailbox {
         Some(lease)
     }
 
+    /// Whether it waits for its time.
     fn put_back(
         &mut self,
         mut entry: Entry,
         failed: bool,
         delay_ms: Option<u64>,
         turn: &mut Turn<'_>,
-    ) {
+    ) -> bool {
         entry.rest.redelivered = true;
         if let Some(limit) = self.limits.delivery_limit
             && entry.rest.attempts > limit
         {
-            return self.discard(entry, Reason::DeliveryLimit, turn);
+            self.discard(entry, Reason::DeliveryLimit, turn);
+            return false;
         }
         let deliver_at = delay_ms.map_or(Time::ZERO, |ms| turn.now.plus_ms(ms));
         let counted = failed && self.counts_attempts();
@@ -395,15 +410,18 @@ impl Mailbox {
         *turn.memory += entry.message.footprint();
         if deliver_at > turn.now {
             entry.rest.deliver_at = deliver_at;
-            return self.hide(entry, turn);
+            self.hide(entry, turn);
+            return true;
         }
         #[cfg(feature = "planted")]
         if turn.settings.plant == Some(super::Plant::ReorderOnRequeue) {
             self.ready += 1;
             self.ready_bytes += entry.body_size();
-            return self.lanes[0].append(entry);
+            self.lanes[0].append(entry);
+            return false;
         }
         self.make_ready(entry);
+        false
     }
 
     /// Nobody sees it until it is due.
@@ -413,7 +431,7 @@ impl Mailbox {
     }
 
     /// To its place among the ready, again or for the first time.
-    fn make_ready(&mut self, mut entry: Entry) {
+    pub(super) fn make_ready(&mut self, mut entry: Entry) {
         entry.rest.deliver_at = Time::ZERO;
         self.ready += 1;
         self.ready_bytes += entry.body_size();
@@ -434,7 +452,10 @@ impl Mailbox {
             turn.burials.push(Burial::due(self.vhost.clone(), exchange, &entry));
         } else {
             *turn.memory += entry.message.footprint();
+            let seq = entry.seq;
             self.make_ready(entry);
+            // It held its key while it waited to be tried again.
+            self.release_key(seq);
         }
     }
 
@@ -479,6 +500,7 @@ impl Mailbox {
             }
         }
         self.expiries.clear();
+        self.forget_keyed();
         self.passed = false;
         self.ready = 0;
         self.ready_bytes = 0;

@@ -26,6 +26,7 @@ mod expiry;
 mod flow;
 pub mod inspect;
 mod keep;
+mod keyed;
 mod lane;
 mod lease;
 mod limits;

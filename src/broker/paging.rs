@@ -32,6 +32,10 @@ pub(super) enum Recall {
     Due {
         seen: bool,
     },
+    /// It is the next of its key.
+    Wanted {
+        seen: bool,
+    },
 }
 
 impl Recalls {
@@ -58,6 +62,10 @@ impl Recalls {
             }
         }
         ranges
+    }
+
+    pub(super) fn has(&self, seq: Seq) -> bool {
+        self.asked.contains_key(&seq)
     }
 
     #[cfg(test)]
@@ -173,6 +181,11 @@ impl Mailbox {
                     Some(Recall::Due { seen }) => {
                         entry.rest.redelivered |= seen;
                         self.come_due(entry, turn);
+                    }
+                    Some(Recall::Wanted { seen }) => {
+                        entry.rest.redelivered |= seen;
+                        *turn.memory += entry.message.footprint();
+                        self.make_ready(entry);
                     }
                     None => {}
                 }

@@ -91,6 +91,7 @@ impl Mailbox {
                 Waiting::Cold { .. } => turn.write(Write::Remove { mailbox, first: seq, count: 1 }),
             }
             self.counts.purged += 1;
+            self.release_key(seq);
             return true;
         };
         // At once means now, not its old time, which is still to come after a restart.

@@ -144,6 +144,7 @@ impl Mailbox {
 
     /// A message came, or came back: those who looked past its place have to know.
     pub(super) fn offer(&mut self, entry: &Entry, lane: usize) {
+        self.offer_keyed(entry, lane);
         if !self.has_searches() {
             return;
         }
@@ -203,10 +204,10 @@ impl Mailbox {
 
     /// Whether there is use for the first message, whatever it is.
     fn needs_front(&self, turn: &Turn<'_>) -> bool {
-        !self.askers.is_empty()
-            || self.is_over_length()
+        let takes_any = || !self.askers.is_empty() || self.able(turn).any(|it| it.search.is_none());
+        self.is_over_length()
             || self.has_stale_cold(turn.now)
-            || self.able(turn).any(|it| it.search.is_none())
+            || (self.keyed.is_none() && takes_any())
     }
 
     /// The consumers that could take something now.

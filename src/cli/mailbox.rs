@@ -125,6 +125,9 @@ struct Declare {
     /// Keep messages for so long after they were settled, so that they can come again
     #[arg(long, value_name = "TIME", value_parser = value::duration)]
     keep_settled: Option<Duration>,
+    /// Of each key let one message out at a time, in order: keys are in a header, or `routing-key`
+    #[arg(long, value_name = "HEADER", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    message_groups: Option<String>,
     /// One consumer at a time gets messages
     #[arg(long)]
     single_active: bool,
@@ -158,6 +161,9 @@ impl Declare {
         }
         if let Some(policy) = self.policy.as_deref().filter(|policy| *policy != "queue") {
             arguments.set("x-queue-type", Value::text(policy));
+        }
+        if let Some(groups) = &self.message_groups {
+            arguments.set("x-message-groups", Value::text(groups));
         }
         if let Some(age) = &self.max_age {
             arguments.set("x-max-age", Value::text(age));

@@ -568,7 +568,7 @@ impl Log {
         }
         let kept = self.first();
         while self.hot.front().is_some_and(|entry| entry.seq < kept.min(self.visible)) {
-            self.hot_memory -= self.hot.pop_front().map_or(0, |entry| entry.message.size() as u64);
+            self.hot_memory -= self.hot.pop_front().map_or(0, |entry| entry.message.footprint());
         }
         self.forget_blocks_before(kept);
         (gone, bytes)

@@ -11,6 +11,7 @@ mod groups;
 mod house;
 mod inspecting;
 mod keep;
+mod keyed;
 mod keys;
 mod paging;
 mod peers;

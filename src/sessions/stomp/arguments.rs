@@ -29,6 +29,7 @@ const OF_QUEUE: &[(&str, Form)] = &[
     ("x-message-deduplication", Form::Flag),
     ("x-deduplication-window", Form::Number),
     ("x-keep-settled-for", Form::Number),
+    ("x-message-groups", Form::Text),
     ("x-cache-size", Form::Number),
     ("x-max-age", Form::Text),
     ("x-max-history", Form::Number),
