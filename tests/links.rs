@@ -3,9 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
+use pillarbox::broker::selector::Selector;
 use pillarbox::broker::{
-    ChannelId, Command, ConsumerId, Delivery, Event, MailboxId, Message, NEUTRAL, PeerEvent,
-    Peering, Properties, Seq, Source, Time,
+    BindingOf, Browsed, Cause, ChannelId, Command, Consume, ConsumerId, Delivery, Destination,
+    Event, Extend, MailboxId, Message, NEUTRAL, Outcome, PeerEvent, Peering, Properties, QosScope,
+    Refusal, Reply, Request, Run, SeekCursor, Selection, Seq, Settle, Source, Table, Ticket, Time,
+    Value,
 };
 use pillarbox::peers::{
     Guest, Host, HostId, Known, Link, LinkSettings, Meeting, Membership, PeerAddress, Registry,
@@ -668,4 +671,182 @@ fn words_out_of_turn_end_an_open_link(#[case] kind: Kind) {
     let mut out = Outbox::default();
     talk.link.receive(&mut input, NOW, &mut out);
     assert!(out.close);
+}
+
+/// What a client at the dialling host wants, as the other host's core hears it.
+fn over(talk: &mut Talk, commands: Vec<Command>) -> Vec<String> {
+    let asks = commands.into_iter().map(|command| PeerEvent::Ask { visit: 7, command });
+    talk.tell_link(asks.map(Event::Peer).collect());
+    talk.run();
+    let heard = talk.asked_by_guest.drain(..).map(|command| match command {
+        Command::Peer(peering) => match *peering {
+            Peering::Visit { visit: 7, command } => format!("{command:?}"),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    });
+    heard.collect()
+}
+
+fn request(request: Request) -> Command {
+    Command::Request(ChannelId(3), Ticket(4), Box::new(request))
+}
+
+#[test]
+fn what_clients_want_goes_over_whole() {
+    let mut arguments = Table::new();
+    arguments.set("x-stream-offset", Value::text("first"));
+    let selector = Arc::new(Selector::parse("size > 5").expect("a selector"));
+    let run = Run { mailbox: MailboxId(5), first: Seq(6), count: 7 };
+    let settle = |outcome| {
+        let deliveries = [run, run].into_iter().collect();
+        Command::Settle(Settle { channel: ChannelId(1), deliveries, outcome })
+    };
+    let binding = || BindingOf {
+        source: "news".into(),
+        destination: Destination::Mailbox("work".into()),
+        key: "a.#".into(),
+        arguments: Table::new(),
+    };
+    let start = Value::Timestamp(77);
+    let all = || {
+        vec![
+            request(Request::Consume(Consume {
+                mailbox: "work".into(),
+                consumer: ConsumerId(9),
+                tag: "tag".into(),
+                no_ack: true,
+                exclusive: true,
+                priority: -1,
+                prefetch: 10,
+                arguments: arguments.clone(),
+                selection: Some(Selection { selector: selector.clone(), drops_others: true }),
+                bounded: true,
+            })),
+            request(Request::Get { mailbox: "work".into(), no_ack: true }),
+            request(Request::Cancel(ConsumerId(9))),
+            request(Request::Qos { limit: 3, scope: QosScope::Channel }),
+            request(Request::Recover),
+            request(Request::PurgeMailbox { name: "work".into() }),
+            request(Request::Bind(binding())),
+            request(Request::Unbind(binding())),
+            request(Request::Browse { mailbox: "work".into(), count: 5, bytes_max: 6 }),
+            request(Request::SeekCursor(SeekCursor {
+                mailbox: "work".into(),
+                cursor: "c".into(),
+                start: start.clone(),
+            })),
+            settle(Outcome::Accepted),
+            settle(Outcome::Released),
+            settle(Outcome::Rejected),
+            settle(Outcome::Modified { delay_ms: None }),
+            settle(Outcome::Modified { delay_ms: Some(0) }),
+            settle(Outcome::Modified { delay_ms: Some(5000) }),
+            Command::Extend(Extend {
+                channel: ChannelId(1),
+                deliveries: [run].into_iter().collect(),
+            }),
+            Command::Drained { deliveries: 3, bytes: 4 },
+            Command::CloseChannel(ChannelId(3), Ticket(5)),
+            Command::Close(None),
+        ]
+    };
+    let expected: Vec<String> = all().iter().map(|it| format!("{it:?}")).collect();
+    for chunk in [usize::MAX, 7] {
+        let mut talk = Talk::open();
+        talk.chunk = chunk;
+        assert_eq!(over(&mut talk, all()), expected);
+    }
+}
+
+/// What a client is told, as its own host's core hears it.
+fn back(talk: &mut Talk, event: Event) -> Vec<Event> {
+    talk.tell_guest(Event::Peer(PeerEvent::Visitor { visit: 7, event: Box::new(event) }));
+    talk.run();
+    let heard = talk.asked_by_link.drain(..).map(|command| match command {
+        Command::Peer(peering) => match *peering {
+            Peering::Told { visit: 7, event } => event,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    });
+    heard.collect()
+}
+
+#[test]
+fn what_clients_are_told_comes_back_whole() {
+    let mut talk = Talk::open();
+    let mut given = delivery(5, 6, "one");
+    (given.redelivered, given.attempts, given.acquired) = (true, Some(2), 3);
+    (given.offset, given.consumer) = (Some(8), ConsumerId(9));
+    let events = back(&mut talk, Event::DeliveredBatch(vec![given.clone(), delivery(5, 7, "two")]));
+    let all: Vec<_> = events.iter().flat_map(Event::deliveries).collect();
+    assert_eq!(all.len(), 2);
+    let it = all[0];
+    assert_eq!((it.mailbox, it.seq, it.consumer), (given.mailbox, given.seq, given.consumer));
+    assert_eq!((it.redelivered, it.attempts, it.acquired), (true, Some(2), 3));
+    assert_eq!((it.offset, it.settled, it.message.body()), (Some(8), false, &b"one"[..]));
+    assert_eq!(it.message.properties(), given.message.properties());
+    let reply = |result| Event::Reply { channel: ChannelId(1), ticket: Ticket(2), result };
+    let got = reply(Ok(Reply::Got(Some(Box::new((given, 4))))));
+    let heard = back(&mut talk, got);
+    let [Event::Reply { result: Ok(Reply::Got(Some(got))), .. }] = &heard[..] else {
+        panic!("no message")
+    };
+    assert_eq!((got.0.seq, got.1), (Seq(6), 4));
+    let refusal = Refusal::NoSuchMailbox { name: "work".into(), vhost: "/".into() };
+    let same = || {
+        vec![
+            reply(Ok(Reply::Done)),
+            reply(Ok(Reply::Declared { name: "".into(), ready: 5, consumers: 6 })),
+            reply(Ok(Reply::Counted(7))),
+            reply(Ok(Reply::Got(None))),
+            reply(Err(refusal.clone())),
+            Event::Cancelled { channel: ChannelId(1), consumer: ConsumerId(2) },
+            Event::Finished { channel: ChannelId(1), consumer: ConsumerId(2) },
+            Event::Refused {
+                channel: ChannelId(1),
+                cause: Cause::Timeout,
+                refusal: refusal.clone(),
+            },
+            Event::ForceClose("why".into()),
+        ]
+    };
+    for (event, expected) in same().into_iter().zip(same()) {
+        let expected = format!("{:?}", [expected]);
+        assert_eq!(format!("{:?}", back(&mut talk, event)), expected);
+    }
+}
+
+#[test]
+fn an_answer_of_many_messages_comes_in_pieces_and_is_heard_once() {
+    let mut talk = Talk::open();
+    let body = "x".repeat(100_000);
+    let found = (1..=5).map(|seq| Browsed {
+        seq: Seq(seq),
+        message: delivery(5, seq, &body).message,
+        redelivered: false,
+        attempts: None,
+    });
+    let result = Ok(Reply::Browsed { found: found.collect(), ready: 9 });
+    let reply = Event::Reply { channel: ChannelId(1), ticket: Ticket(2), result };
+    let heard = back(&mut talk, reply);
+    let [Event::Reply { result: Ok(Reply::Browsed { found, ready: 9 }), .. }] = &heard[..] else {
+        panic!("no answer")
+    };
+    assert_eq!(found.iter().map(|it| it.seq.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+}
+
+#[rstest]
+#[case::position(1 << 63, 1)]
+#[case::count(1, u32::MAX)]
+fn a_settlement_of_what_cannot_be_ends_the_link(#[case] first: u64, #[case] count: u32) {
+    let mut talk = Talk::open();
+    let mut out = BytesMut::new();
+    let run = pillarbox_native::Run { mailbox: 1, first, count };
+    let outcome = pillarbox_native::Outcome::Accepted;
+    pillarbox_native::Settle::encode(7, 1, outcome, &[run], &mut out);
+    talk.say_to_guest(&out);
+    assert_eq!(talk.goodbye().as_deref(), Some("a settlement of too many deliveries"));
+    assert!(talk.asked_by_guest.is_empty());
 }

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pillarbox::broker::{Table, Value};
-use pillarbox::client::{Binding, Client, Connect, Defined, List, Mailbox, NewMessage};
+use pillarbox::client::{Binding, Client, Connect, Defined, List, Mailbox, NewMessage, Subscribe};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -434,4 +434,38 @@ async fn hosts_with_certificates_are_linked_and_others_are_refused() {
     for name in ["c", "d"] {
         assert!(peer(&to_b, name).await.is_none(), "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mailbox_is_read_from_another_host_and_comes_back_when_its_home_does() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut b = Broker::start(directory.path(), "b", "127.0.0.1:0", &[]);
+    let a = Broker::start(directory.path(), "a", "127.0.0.1:0", &[&b.peers]);
+    let (to_a, to_b) = (a.client().await, b.client().await);
+    to_b.declare(&Mailbox::durable("work")).await.expect("declared");
+    knows(&to_a, "b", 1, 0).await;
+    push(&to_a, "work", bodies(0..1000)).await;
+    // More than a link and a client have room for at once.
+    let found = take(&to_a, "work", 1000).await;
+    assert_eq!(found, bodies(0..1000));
+    assert_eq!(to_a.find("work").await.expect("counts").ready, 0);
+    assert_eq!(to_b.find("work").await.expect("counts").ready, 0);
+
+    push(&to_b, "work", bodies(0..10)).await;
+    let mut subscription =
+        to_a.subscribe("work", &Subscribe::default()).await.expect("a subscription");
+    let first = subscription.next().await.expect("no end").expect("a message");
+    assert_eq!(first.body(), b"m0");
+    b.kill();
+    while let Ok(Some(_)) = subscription.next().await {}
+    let error = to_a.pull("work", 1, Duration::ZERO).await.expect_err("its home is away");
+    let text = "home host 'b' of queue 'work' in vhost '/' is down or inaccessible";
+    assert!(error.to_string().contains(text), "{error}");
+    let b = b.restart(&[]);
+    let to_b = b.client().await;
+    knows(&to_a, "b", 1, 0).await;
+    assert_eq!(take(&to_a, "work", 10).await, bodies(0..10));
+    assert_eq!(to_a.purge("work").await.expect("purged"), 0);
+    to_a.delete("work", false, false).await.expect("deleted");
+    assert!(to_b.find("work").await.is_err());
 }

@@ -7,8 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use bytes::BytesMut;
 use pillarbox_fuzz::cuts::Cuts;
 use pillarbox_native::{
-    Declined, Deliveries, Forward, Frame, FrameError, Hello, Kind, NewMessage, PeerHello, PropertiesRef,
-    Push, PushBatch, Refused, Request, Routes, Settle, Taken, Welcome, decode_hosts, decode_pushed,
+    Answer, AskRef, Declined, Deliveries, Ended, Forward, Frame, FrameError, Given, Hello, Kind, NewMessage, PeerHello, PropertiesRef,
+    Push, PushBatch, Refused, Request, Routes, Settle, Taken, VisitRef, Welcome, decode_hosts, decode_pushed,
     is_table, next_frame, read_answer, read_preface,
 };
 
@@ -73,6 +73,11 @@ fn words_of_hosts(frame: &Frame<'_>) {
     let _ = Declined::decode(frame.payload);
     let _ = Routes::decode(frame.flags, frame.payload);
     let _ = decode_hosts(frame.payload);
+    let _ = VisitRef::decode(frame.payload);
+    let _ = AskRef::decode(frame.payload);
+    let _ = Answer::decode(frame.payload);
+    let _ = Given::decode(frame.payload);
+    let _ = Ended::decode(frame.payload);
     if let Ok(forward) = Forward::decode(frame.payload) {
         for message in forward.messages().flatten() {
             let _ = PropertiesRef::parse(message.properties);

@@ -280,7 +280,7 @@ impl Broker {
                     connection.open.as_ref().is_some_and(|open| open.user == part(0))
                 };
                 for (id, connection) in &self.connections {
-                    if named(connection) {
+                    if named(connection) && !id.is_visitor() {
                         let reason = format!("user '{}' was deleted", part(0));
                         out.push(Effect::Notify(*id, Event::ForceClose(reason)));
                     }

@@ -24,6 +24,8 @@ pub(super) struct Connection {
     pub(super) exclusives: BTreeSet<MailboxId>,
     /// It published, so an alarm concerns it.
     pub(super) publishes: bool,
+    /// It came over a link that has to write first what it was given; or it is that link.
+    pub(super) held_back: bool,
     /// Where the broker counts its protocol.
     pub(super) flow: usize,
 }
@@ -33,6 +35,11 @@ const REVOKED_MAX: usize = 65_536;
 
 impl Connection {
     pub(super) fn has_window(&self, deliveries_max: u32, bytes_max: u64) -> bool {
+        !self.held_back && self.has_room(deliveries_max, bytes_max)
+    }
+
+    /// Whether its own socket keeps up.
+    pub(super) fn has_room(&self, deliveries_max: u32, bytes_max: u64) -> bool {
         self.in_flight < deliveries_max && self.in_flight_bytes < bytes_max
     }
 }

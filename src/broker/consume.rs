@@ -153,7 +153,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         let mut forbidden = Vec::new();
-        for (id, connection) in &self.connections {
+        for (id, connection) in self.connections.iter().filter(|(id, _)| !id.is_visitor()) {
             let open = connection.open.as_ref().filter(|open| concerns(*id, open));
             let Some(Open { user, vhost, .. }) = open.map(|it| &**it) else { continue };
             for (channel, party) in &connection.channels {
@@ -169,6 +169,7 @@ impl Broker {
             self.lose_consumer(id, consumer, at, now, out);
             out.push(Effect::Notify(id, Event::Cancelled { channel, consumer }));
         }
+        self.end_forbidden_afar(concerns, out);
     }
 
     /// The reply may come later: the first message may have to be read from the store.
@@ -227,7 +228,10 @@ impl Broker {
             #[cfg(feature = "planted")]
             let start = out.len();
             let mut turn = carry!(self, now, out);
-            let Some(mailbox) = self.mailboxes.get_mut(&run.mailbox) else { continue };
+            let Some(mailbox) = self.mailboxes.get_mut(&run.mailbox) else {
+                unknown |= self.settle_afar(by, run, Some(settle.outcome), out);
+                continue;
+            };
             if mailbox.stream.is_some() {
                 let (count, some_unknown) = mailbox.settle_read(run, by, settle.outcome, &mut turn);
                 settled += count;
@@ -327,9 +331,12 @@ impl Broker {
             connection.in_flight_bytes.saturating_sub(bytes)
         };
         let Settings { window_deliveries, window_bytes, .. } = self.settings;
-        let half = connection.has_window(window_deliveries.div_ceil(2), window_bytes.div_ceil(2));
-        if half && !connection.stalled.is_empty() {
-            self.wake_stalled(from);
+        let half = connection.has_room(window_deliveries.div_ceil(2), window_bytes.div_ceil(2));
+        if half {
+            if !connection.stalled.is_empty() {
+                self.wake_stalled(from);
+            }
+            self.let_on(from);
         }
     }
 
@@ -474,7 +481,7 @@ impl Broker {
         for id in connection.exclusives {
             self.delete_mailbox_now(id, now, out);
         }
-        if let Some(open) = connection.open {
+        if let Some(open) = connection.open.filter(|_| !from.is_visitor()) {
             self.totals.connections_closed += 1;
             if let Some(vhost) = self.vhosts.get_mut(&open.vhost) {
                 vhost.connections = vhost.connections.saturating_sub(1);

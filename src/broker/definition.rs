@@ -142,6 +142,14 @@ pub enum Destination {
     Exchange(Name),
 }
 
+impl Destination {
+    pub fn name(&self) -> &Name {
+        match self {
+            Self::Mailbox(name) | Self::Exchange(name) => name,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BindingDefinition {
     pub vhost: Name,

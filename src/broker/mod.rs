@@ -234,6 +234,13 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) {
+        let start = out.len();
+        self.act(from, command, now, out);
+        self.finish(now, out);
+        self.readdress(start, now, out);
+    }
+
+    fn act(&mut self, from: ConnectionId, command: Command, now: Time, out: &mut Vec<Effect>) {
         match command {
             Command::Publish(publish) if !self.failed(from, publish.channel) => {
                 self.publish(from, publish, now, out);
@@ -258,7 +265,12 @@ impl Broker {
             | Command::Announce(_)
             | Command::Settle(_)
             | Command::Extend(_) => {}
-            Command::Drained { deliveries, bytes } => self.drained(from, deliveries, bytes),
+            Command::Drained { deliveries, bytes } => {
+                self.drained(from, deliveries, bytes);
+                if !self.peers.afar.is_empty() {
+                    self.drained_afar(from, deliveries, bytes, out);
+                }
+            }
             Command::Request(channel, ticket, request) => {
                 if !self.failed(from, channel) {
                     self.request(from, channel, ticket, *request, now, out);
@@ -271,13 +283,18 @@ impl Broker {
                 out.push(Effect::NotifyDurable(from, event));
             }
             Command::Close(ticket) => {
-                self.peers.leave(from);
+                if self.peers.leave(from) {
+                    self.lose_link(from, out);
+                }
+                self.leave_afar(from, out);
+                self.end_visitors(from, now, out);
                 self.close_connection(from, now, out);
                 if let Some(ticket) = ticket {
                     out.push(Effect::NotifyDurable(from, Event::Closed(ticket)));
                 }
             }
             Command::CloseChannel(channel, ticket) => {
+                self.close_channel_afar(from, channel, out);
                 self.close_channels(from, &[channel], now, out);
                 let event = Event::Reply { channel, ticket, result: Ok(Reply::Done) };
                 out.push(Effect::NotifyDurable(from, event));
@@ -293,7 +310,6 @@ impl Broker {
             Command::Peer(peering) => self.peering(from, *peering, now, out),
             Command::Alarm { memory, disk } => self.raise_alarm(memory, disk, out),
         }
-        self.finish(now, out);
     }
 
     fn request(
@@ -310,6 +326,15 @@ impl Broker {
             let event = Event::Reply { channel, ticket, result: Err(refusal) };
             return out.push(Effect::NotifyDurable(from, event));
         }
+        let request = match self.ask_afar(from, channel, ticket, request, now, out) {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(refusal) => {
+                self.mark_failed(from, channel);
+                let event = Event::Reply { channel, ticket, result: Err(refusal) };
+                return out.push(Effect::NotifyDurable(from, event));
+            }
+        };
         let result = match request {
             Request::OnBehalf(it) if from == SERVER => {
                 let OnBehalf { user, vhost, request } = *it;
@@ -348,7 +373,9 @@ impl Broker {
             Request::DeleteExchange { name, if_unused } => {
                 self.delete_exchange(from, &name, if_unused, now, out)
             }
-            Request::DeclareMailbox(declare) => self.declare_mailbox(from, &declare, now, out),
+            Request::DeclareMailbox(declare) => {
+                self.declare_mailbox(from, &declare, false, now, out)
+            }
             Request::DeleteMailbox { name, if_unused, if_empty } => {
                 self.delete_mailbox(from, &name, if_unused, if_empty, now, out)
             }
@@ -404,6 +431,7 @@ impl Broker {
 
     /// Time passed.
     pub fn tick(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let start = out.len();
         while let Some(&(due, id)) = self.timers.first()
             && due <= now
         {
@@ -420,6 +448,7 @@ impl Broker {
             }
         }
         self.finish(now, out);
+        self.readdress(start, now, out);
     }
 
     pub fn next_deadline(&self) -> Option<Time> {
@@ -435,6 +464,7 @@ impl Broker {
 
     /// The batch and all before it are durable.
     pub fn durable(&mut self, epoch: Epoch, now: Time, out: &mut Vec<Effect>) {
+        let start = out.len();
         self.durable = self.durable.max(epoch);
         while self.spilling.pop_front_if(|(of, _)| *of <= epoch).is_some() {}
         self.spill_above = self.spill_after();
@@ -451,6 +481,7 @@ impl Broker {
             }
         }
         self.finish(now, out);
+        self.readdress(start, now, out);
     }
 
     /// The broker stops in good order: what is exact now is written down.

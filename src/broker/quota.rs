@@ -115,7 +115,9 @@ impl Broker {
     /// Whether there is room for one more connection, in RabbitMQ's order: here, in the virtual host, for the user.
     pub(super) fn check_room(&self, open: &Open) -> Result<(), Refusal> {
         let Open { user, vhost, .. } = open;
-        let connections = || self.connections.values().filter_map(|it| it.open.as_ref());
+        // Those of other hosts' clients count there.
+        let own = || self.connections.iter().filter(|(id, _)| !id.is_visitor());
+        let connections = || own().filter_map(|(_, it)| it.open.as_ref());
         if let Some(most) = self.settings.connections_max
             && connections().count() as u64 >= most
         {
@@ -153,9 +155,10 @@ impl Broker {
         if let Some(most) = self.access.user(&user).and_then(|user| user.max_channels) {
             let own = self
                 .connections
-                .values()
-                .filter(|it| it.open.as_ref().is_some_and(|open| open.user == user));
-            if own.flat_map(|it| it.channels.values()).filter(|it| !it.failed).count() as u64
+                .iter()
+                .filter(|(id, _)| !id.is_visitor())
+                .filter(|(_, it)| it.open.as_ref().is_some_and(|open| open.user == user));
+            if own.flat_map(|(_, it)| it.channels.values()).filter(|it| !it.failed).count() as u64
                 >= most
             {
                 return Err(Refusal::NotAllowed(format!(

@@ -11,6 +11,9 @@ pub enum Refusal {
     /// Another host has it, and it cannot be used from here.
     #[error("queue '{name}' in vhost '{vhost}' lives on host '{host}'")]
     Elsewhere { host: Name, name: Name, vhost: Name },
+    /// Another host has it, and no link leads there now.
+    #[error("home host '{host}' of queue '{name}' in vhost '{vhost}' is down or inaccessible")]
+    Inaccessible { host: Name, name: Name, vhost: Name },
     #[error("no exchange '{name}' in vhost '{vhost}'")]
     NoSuchExchange { name: Name, vhost: Name },
     #[error("no binding {key} between exchange '{exchange}' in vhost '{vhost}' and {destination}")]

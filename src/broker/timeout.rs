@@ -88,7 +88,8 @@ impl Broker {
         let mut unknown = false;
         for run in &extend.deliveries {
             let Some(mailbox) = self.mailboxes.get_mut(&run.mailbox) else {
-                unknown = true;
+                unknown |=
+                    !self.peers.afar.is_alias(run.mailbox) || self.settle_afar(by, run, None, out);
                 continue;
             };
             unknown |= match mailbox.stream.is_some() {

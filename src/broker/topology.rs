@@ -73,10 +73,12 @@ impl Broker {
         Ok(Reply::Done)
     }
 
+    /// With `here` also where another host is said to have it.
     pub(super) fn declare_mailbox(
         &mut self,
         from: ConnectionId,
         declare: &DeclareMailbox,
+        here: bool,
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
@@ -92,8 +94,8 @@ impl Broker {
         }
         let existing = self.vhost_mut(&vhost_name)?.mailboxes.get(name).copied();
         let away = match existing {
-            Some(_) => None,
-            None => self.definition_away(&vhost_name, name),
+            None if !here => self.definition_away(&vhost_name, name),
+            _ => None,
         };
         if declare.passive {
             let missing =

@@ -68,6 +68,7 @@ impl From<Refusal> for Fault {
             | Refusal::SystemExchange { .. } => Self::not_authorised(reason),
             Refusal::Locked { .. }
             | Refusal::Elsewhere { .. }
+            | Refusal::Inaccessible { .. }
             | Refusal::ExclusiveUse { .. }
             | Refusal::ReservedName { .. }
             | Refusal::InternalExchange { .. }

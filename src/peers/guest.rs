@@ -6,19 +6,17 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use pillarbox_native::{
-    Code, Declined, Forward, ForwardedRef, Frame, FrameError, HostRef, Kind, Malformed,
-    PREFACE_SIZE, PROBE, PROOF_SIZE, PeerHello, Preface, PropertiesRef, Routes, Taken, VERSION,
+    Code, Declined, Forward, Frame, FrameError, HostRef, Kind, Malformed,
+    PREFACE_SIZE, PROBE, PROOF_SIZE, PeerHello, Preface, Routes, Taken, VERSION,
     Welcome, decode_hosts, decode_proof, encode_answer, encode_learned, next_frame, read_preface,
     write_empty,
 };
 
 use super::handshake::{self, LinkSettings, Pulse, Registry, Side};
 use super::link::{TOO_LARGE, goodbye};
-use super::{Host, HostId, Sighting, routes};
-use crate::broker::{
-    Arrival, Command, Event, MailboxId, Message, MessageId, NEUTRAL, Name, Parts, PeerEvent,
-    Peering, Seq, Span, Time,
-};
+use super::message::{Reception, Unfit};
+use super::{Host, HostId, Sighting, errand, routes};
+use crate::broker::{Arrival, Command, Event, MailboxId, Message, PeerEvent, Peering, Seq, Time};
 use crate::sessions::{Outbox, Session};
 
 /// Until the proof holds, frames are small.
@@ -38,8 +36,9 @@ pub struct Guest {
     state: State,
     pulse: Pulse,
     since: Option<Time>,
-    /// Neighbours mostly have the same.
-    exchange: Name,
+    reception: Reception,
+    /// Properties on their way to the neutral form.
+    scratch: Vec<u8>,
 }
 
 /// ```text
@@ -80,8 +79,18 @@ impl Guest {
         nonce: [u8; PROOF_SIZE],
     ) -> Self {
         let pulse = Pulse::new(settings.heartbeat_ms, Time::ZERO);
-        let (state, exchange) = (State::Preface, "".into());
-        Self { settings, registry, nonce, peer, state, pulse, since: None, exchange }
+        let reception = Reception::new(settings.message_size_max);
+        Self {
+            settings,
+            registry,
+            nonce,
+            peer,
+            state: State::Preface,
+            pulse,
+            since: None,
+            reception,
+            scratch: Vec::new(),
+        }
     }
 
     fn advance(&mut self, input: &mut BytesMut, now: Time, out: &mut Outbox) -> Result<(), Fault> {
@@ -201,8 +210,11 @@ impl Guest {
                         return Err(Fault::new(Code::Invalid, "messages come out of order"));
                     }
                     let (outbox, seq) = (forward.outbox, message.seq);
-                    match self.message(&message, bytes) {
-                        Ok(message) => messages.push((Seq(seq), message)),
+                    match self.reception.message(&message, bytes).map_err(Fault::from) {
+                        Ok(mut own) => {
+                            own.again = message.again;
+                            messages.push((Seq(seq), own));
+                        }
                         // It goes on alone where it came from; those behind it are not held up.
                         Err(fault) => {
                             let text = &fault.text;
@@ -219,7 +231,11 @@ impl Guest {
                 let (vhost, outbox) = (forward.vhost.into(), MailboxId(forward.outbox));
                 Peering::Arrive(Arrival { vhost, outbox, messages })
             }
-            kind => return Err(Fault::out_of_turn(kind)),
+            kind => match errand::read_wish(&frame) {
+                Ok(Some(command)) => Peering::Visit { visit: frame.id, command },
+                Ok(None) => return Err(Fault::out_of_turn(kind)),
+                Err(text) => return Err(Fault::new(Code::Invalid, text)),
+            },
         };
         let _ = now;
         out.commands.push(Command::Peer(Box::new(peering)));
@@ -238,31 +254,6 @@ impl Guest {
         }
         self.registry.told(host.id, sightings);
         Ok(())
-    }
-
-    fn message(&mut self, it: &ForwardedRef<'_>, bytes: &Bytes) -> Result<Message, Fault> {
-        let found = PropertiesRef::parse(it.properties)?;
-        if (it.properties.len() + it.body.len()) as u64 > self.settings.message_size_max {
-            return Err(Fault::new(Code::TooLarge, TOO_LARGE));
-        }
-        if self.exchange != *it.exchange {
-            self.exchange = it.exchange.into();
-        }
-        let number = |text| std::str::from_utf8(text).ok()?.parse().ok();
-        let parts = Parts {
-            exchange: self.exchange.clone(),
-            buffer: bytes.clone(),
-            key: span(it.key, bytes),
-            properties: span(it.properties, bytes),
-            body: span(it.body, bytes),
-            form: &NEUTRAL,
-            persistent: it.persistent,
-            priority: found.priority.unwrap_or(0),
-            expiration_ms: found.expiration.and_then(number),
-        };
-        let mut message = Message::restored(parts, MessageId(it.id), Time(it.accepted_ms));
-        message.again = it.again;
-        Ok(message)
     }
 
     fn fail(&mut self, fault: &Fault, out: &mut Outbox) {
@@ -305,6 +296,13 @@ impl Session for Guest {
             Event::Peer(PeerEvent::Learned { version }) => encode_learned(version, &mut out.wire),
             Event::Peer(PeerEvent::Arrived { outbox, upto }) => {
                 Taken { outbox: outbox.0, upto: upto.0 }.encode(&mut out.wire);
+            }
+            Event::Peer(PeerEvent::Visitor { visit, event }) => {
+                for delivery in event.deliveries() {
+                    out.deliveries += 1;
+                    out.delivery_bytes += delivery.message.size() as u64;
+                }
+                errand::write_told(visit, *event, &mut self.scratch, &mut out.wire);
             }
             Event::Blocked(reason) => {
                 // What waits, waits at its own host; there it is safe.
@@ -369,14 +367,17 @@ impl From<Malformed> for Fault {
     }
 }
 
+impl From<Unfit> for Fault {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Malformed(error) => error.into(),
+            Unfit::TooLarge => Self::new(Code::TooLarge, TOO_LARGE),
+        }
+    }
+}
+
 impl From<FrameError> for Fault {
     fn from(error: FrameError) -> Self {
         Self::new(Code::Invalid, error.to_string())
     }
-}
-
-/// Where a part of a buffer stands.
-fn span(part: &[u8], whole: &Bytes) -> Span {
-    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize) as u32;
-    Span { start, end: start + part.len() as u32 }
 }

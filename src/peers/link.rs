@@ -5,17 +5,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use pillarbox_native::{
-    Code, Declined, ForwardBatch, ForwardedRef, Frame, HostRef, Kind, PREFACE_SIZE, PROBE,
+    Code, Declined, ForwardBatch, Frame, HostRef, Kind, PREFACE_SIZE, PROBE,
     PROOF_SIZE, PeerHello, Preface, Refused, Taken, VERSION, Welcome, decode_learned, encode_hosts,
     encode_preface, encode_proof, next_frame, read_answer, write_empty,
 };
 
+use super::errand::{self, Told};
 use super::handshake::{self, LinkSettings, Linked, Pulse, Registry, Side};
+use super::message::forwarded;
 use super::{Host, HostId, PeerAddress, Sighting, routes};
 use crate::broker::{
-    ChannelId, Command, Delivery, Event, MailboxId, NEUTRAL, Name, Outcome, PeerEvent, Peering,
+    ASK_SIZE, ChannelId, Command, Delivery, Event, MailboxId, Name, Outcome, PeerEvent, Peering,
     Run, Seq, Settle, Time,
 };
 use crate::sessions::{Outbox, Session};
@@ -62,6 +64,8 @@ struct Open {
     frame_size_max: usize,
     /// Properties on their way to the neutral form.
     scratch: Vec<u8>,
+    /// What clients are told.
+    said: Told,
     linked: Linked,
 }
 
@@ -121,13 +125,22 @@ impl Link {
             }
             let frame = next_frame(input, self.settings.frame_size_max);
             let Some(frame) = frame.map_err(|error| error.to_string())? else { return Ok(()) };
+            // Messages are slices of what came in.
             let size = frame.wire_len();
-            self.take(&frame, now, out)?;
-            let _ = input.split_to(size);
+            let bytes = input.split_to(size).freeze();
+            let frame = next_frame(&bytes, self.settings.frame_size_max);
+            let Some(frame) = frame.map_err(|error| error.to_string())? else { return Ok(()) };
+            self.take(&frame, &bytes, now, out)?;
         }
     }
 
-    fn take(&mut self, frame: &Frame<'_>, _now: Time, out: &mut Outbox) -> Result<(), String> {
+    fn take(
+        &mut self,
+        frame: &Frame<'_>,
+        bytes: &Bytes,
+        _now: Time,
+        out: &mut Outbox,
+    ) -> Result<(), String> {
         if frame.kind == Kind::Goodbye {
             let said = Refused::decode(frame.payload);
             return Err(said.map_or_else(|error| error.to_string(), |it| it.text.into()));
@@ -152,8 +165,8 @@ impl Link {
                 }
                 self.welcomed(host, probe, &welcome, out)
             }
-            (State::Open(mut open), kind) => {
-                let taken = open.take(kind, frame.payload, out);
+            (State::Open(mut open), _) => {
+                let taken = open.take(frame, bytes, out);
                 self.state = State::Open(open);
                 taken
             }
@@ -189,6 +202,7 @@ impl Link {
             told: (welcome.known, 0),
             frame_size_max: welcome.frame_size_max as usize,
             scratch: Vec::new(),
+            said: Told::new(self.settings.message_size_max),
         }));
         Ok(())
     }
@@ -271,10 +285,17 @@ impl Session for Link {
 }
 
 impl Open {
-    fn take(&mut self, kind: Kind, payload: &[u8], out: &mut Outbox) -> Result<(), String> {
+    fn take(&mut self, frame: &Frame<'_>, bytes: &Bytes, out: &mut Outbox) -> Result<(), String> {
+        let payload = frame.payload;
         let damaged = |error: pillarbox_native::Malformed| error.to_string();
-        match kind {
+        match frame.kind {
             Kind::Pong => {}
+            Kind::Answer | Kind::Given | Kind::Ended => {
+                if let Some(event) = self.said.read(frame, bytes)? {
+                    let told = Peering::Told { visit: frame.id, event };
+                    out.commands.push(Command::Peer(Box::new(told)));
+                }
+            }
             Kind::Learned => {
                 let version = decode_learned(payload).map_err(damaged)?;
                 let (told, base) = self.told;
@@ -356,6 +377,11 @@ impl Open {
                 self.told = (version, base);
                 routes::write(changes, version, begins, ends, &mut out.wire);
             }
+            Event::Peer(PeerEvent::Ask { visit, command }) => {
+                self.flush(out);
+                count_ask(out);
+                errand::write_wish(visit, command, &mut out.wire);
+            }
             _ => {}
         }
     }
@@ -365,29 +391,11 @@ impl Open {
         out.delivery_bytes += delivery.message.size() as u64;
         let outbox = delivery.mailbox;
         let Some(carried) = self.outboxes.get_mut(&outbox) else { return };
-        let message = &delivery.message;
-        let properties = if std::ptr::eq(message.form(), &raw const NEUTRAL) {
-            message.property_bytes()
-        } else {
-            self.scratch.clear();
-            (NEUTRAL.encode)(message.properties(), &mut self.scratch);
-            &self.scratch
-        };
-        let forwarded = ForwardedRef {
-            seq: delivery.seq.0,
-            persistent: message.persistent(),
-            again: delivery.redelivered,
-            exchange: message.exchange(),
-            key: message.key(),
-            id: message.id.0,
-            accepted_ms: message.accepted.0,
-            properties,
-            body: message.body(),
-        };
-        let size = forwarded.wire_len();
-        let alone = ForwardBatch::frame_size(&carried.vhost, size);
+        let (seq, again) = (delivery.seq, delivery.redelivered);
+        let forwarded = forwarded(&delivery.message, seq, again, &mut self.scratch);
+        let alone = ForwardBatch::frame_size(&carried.vhost, forwarded.wire_len());
         if alone > self.frame_size_max {
-            return self.refuse(outbox, delivery.seq, TOO_LARGE, out);
+            return self.refuse(outbox, seq, TOO_LARGE, out);
         }
         match carried.sent.back_mut() {
             Some(run) if run.first.0 + u64::from(run.count) == delivery.seq.0 => run.count += 1,
@@ -440,8 +448,17 @@ fn payload(bytes: &[u8]) -> Vec<u8> {
     bytes[pillarbox_native::FRAME_HEAD_SIZE..].to_vec()
 }
 
-/// Deliveries that go nowhere count as written all the same.
+/// The core counts what it asks as it counts what it gives.
+fn count_ask(out: &mut Outbox) {
+    out.deliveries += 1;
+    out.delivery_bytes += ASK_SIZE;
+}
+
+/// What goes nowhere counts as written all the same.
 fn count_unsent(event: &Event, out: &mut Outbox) {
+    if let Event::Peer(PeerEvent::Ask { .. }) = event {
+        count_ask(out);
+    }
     for delivery in event.deliveries() {
         out.deliveries += 1;
         out.delivery_bytes += delivery.message.size() as u64;

@@ -2,11 +2,14 @@
 //!
 //! Values only; the sockets, files and directories are in `server/`.
 
+mod errand;
 mod guest;
 mod handshake;
 mod host;
 mod link;
 mod membership;
+mod message;
+mod refusal;
 mod routes;
 
 pub use guest::Guest;

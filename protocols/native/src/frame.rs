@@ -70,6 +70,10 @@ kinds! {
     Forward = 0x43,
     /// Whom the host that dialled reaches.
     Hosts = 0x44,
+    /// A client of the host that dialled wants something of a mailbox here.
+    Visit = 0x45,
+    Ask = 0x46,
+    Drained = 0x47,
     Hello = 0x80,
     /// What was asked is done; the payload depends on the request.
     Done = 0x81,
@@ -92,6 +96,10 @@ kinds! {
     Welcome = 0xc1,
     Learned = 0xc2,
     Taken = 0xc3,
+    Answer = 0xc4,
+    /// Messages of a visitor's consumer.
+    Given = 0xc5,
+    Ended = 0xc6,
     /// A message that the host that was dialled never takes.
     Declined = 0xc7,
 }

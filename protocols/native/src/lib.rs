@@ -4,6 +4,7 @@
 //! writes replies, a client the other way round. Messages are borrowed from the input and written
 //! straight into the output; nothing is allocated for one.
 
+mod afar;
 mod code;
 mod delivery;
 mod frame;
@@ -17,6 +18,10 @@ mod request;
 mod settle;
 mod writer;
 
+pub use afar::{
+    AT_ONCE, Answer, AskRef, ConsumeRef, Ended, Given, GivenBatch, GivenRef, NoRef, ResultRef,
+    VisitRef, WishRef, decode_drained, encode_drained,
+};
 pub use code::Code;
 pub use delivery::{Deliveries, DeliveryBatch, DeliveryMarks, DeliveryRef, NewDelivery};
 pub use frame::{FLAG_MORE, FRAME_HEAD_SIZE, Frame, FrameError, Kind, next_frame};

@@ -12,7 +12,7 @@ use crate::writer::{FrameWriter, put_short, put_table, write_frame};
 pub const PROOF_SIZE: usize = 32;
 
 /// Seq, marks, exchange, key, id, time and two sizes.
-const FORWARDED_SIZE_MIN: usize = 8 + 1 + 1 + 4 + 16 + 8 + 4 + 4;
+pub(crate) const FORWARDED_SIZE_MIN: usize = 8 + 1 + 1 + 4 + 16 + 8 + 4 + 4;
 /// Marks, what, vhost, and the shortest of both kinds.
 const CHANGE_SIZE_MIN: usize = 1 + 1 + 1 + 7;
 
@@ -380,7 +380,7 @@ impl<'a> Forward<'a> {
     }
 }
 
-fn read_forwarded<'a>(r: &mut Reader<'a>) -> Result<ForwardedRef<'a>, Malformed> {
+pub(crate) fn read_forwarded<'a>(r: &mut Reader<'a>) -> Result<ForwardedRef<'a>, Malformed> {
     let seq = r.u64()?;
     let marks = r.u8()?;
     if marks & !(PERSISTENT | AGAIN) != 0 {
@@ -397,6 +397,19 @@ fn read_forwarded<'a>(r: &mut Reader<'a>) -> Result<ForwardedRef<'a>, Malformed>
         properties: r.long()?,
         body: r.long()?,
     })
+}
+
+pub(crate) fn put_forwarded(message: &ForwardedRef<'_>, out: &mut BytesMut) {
+    out.put_u64_le(message.seq);
+    let again = if message.again { AGAIN } else { 0 };
+    let persistent = if message.persistent { PERSISTENT } else { 0 };
+    out.put_u8(persistent | again);
+    put_short(message.exchange.as_bytes(), out);
+    put_table(message.key, out);
+    out.put_u128_le(message.id);
+    out.put_u64_le(message.accepted_ms);
+    put_table(message.properties, out);
+    put_table(message.body, out);
 }
 
 /// A forward that is being written at the end of a buffer.
@@ -429,16 +442,7 @@ impl ForwardBatch {
 
     pub fn add(&mut self, message: &ForwardedRef<'_>, out: &mut BytesMut) {
         self.count += 1;
-        out.put_u64_le(message.seq);
-        let again = if message.again { AGAIN } else { 0 };
-        let persistent = if message.persistent { PERSISTENT } else { 0 };
-        out.put_u8(persistent | again);
-        put_short(message.exchange.as_bytes(), out);
-        put_table(message.key, out);
-        out.put_u128_le(message.id);
-        out.put_u64_le(message.accepted_ms);
-        put_table(message.properties, out);
-        put_table(message.body, out);
+        put_forwarded(message, out);
     }
 
     pub fn end(self, out: &mut BytesMut) {

@@ -91,10 +91,16 @@ impl<'a> Request<'a> {
             | Kind::Routes
             | Kind::Forward
             | Kind::Hosts
+            | Kind::Visit
+            | Kind::Ask
+            | Kind::Drained
             | Kind::Challenge
             | Kind::Welcome
             | Kind::Learned
             | Kind::Taken
+            | Kind::Answer
+            | Kind::Given
+            | Kind::Ended
             | Kind::Declined
             | Kind::Hello
             | Kind::Done

@@ -4,22 +4,27 @@
 //! outboxes away (`Peering::Carry`) and connections that bring messages (`Peering::Greet`).
 
 mod adverts;
+mod afar;
 mod arrival;
 mod leave;
 mod outbox;
 mod parcel;
 mod refused;
 mod routes;
+mod visit;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::adverts::Adverts;
+pub use self::afar::ASK_SIZE;
+use self::afar::Afar;
 pub use self::leave::Fate;
 pub(super) use self::leave::Onward;
 pub use self::outbox::OUTBOX_PREFIX;
 pub(super) use self::outbox::{is_outbox_name, outbox_host};
 pub(super) use self::parcel::pack;
-use super::command::{ConnectionId, MailboxId, Seq};
+use self::visit::Visitors;
+use super::command::{Command, ConnectionId, MailboxId, Seq};
 use super::definition::{DefinitionKey, RouteDefinition};
 use super::event::{Effect, Event};
 use super::message::Message;
@@ -28,6 +33,8 @@ use super::{Broker, Settings};
 
 /// Hosts that a message passes at most.
 pub const HOPS_MAX: u8 = 8;
+/// What connections of other hosts' clients speak, as it is shown.
+pub const VISITOR_PROTOCOL: &str = "peer";
 /// Changes in one word about routes.
 const CHANGES_MAX: usize = 256;
 
@@ -46,6 +53,10 @@ pub enum Peering {
     Arrive(Arrival),
     /// The host never takes this message, which the connection holds.
     Refuse { outbox: MailboxId, seq: Seq, reason: String },
+    /// What a client of the host wants here. Such a client begins with `Command::Open` and ends with `Command::Close`.
+    Visit { visit: u32, command: Command },
+    /// What the host said to a client of this one.
+    Told { visit: u32, event: Event },
     /// What is to be shown of a host that cannot be reached.
     Remark { host: Name, error: String },
 }
@@ -105,6 +116,16 @@ pub enum PeerEvent {
         outbox: MailboxId,
         upto: Seq,
     },
+    /// What a client of this host wants at the other one.
+    Ask {
+        visit: u32,
+        command: Command,
+    },
+    /// What a client of the other host is told.
+    Visitor {
+        visit: u32,
+        event: Box<Event>,
+    },
     /// To the server itself: nobody needs to look for this host any longer.
     Forgotten {
         host: Name,
@@ -120,6 +141,8 @@ pub(super) struct Peers {
     neighbours: BTreeMap<Name, Neighbour>,
     /// Connections that wait for something later: after which version, and their base.
     waiting: BTreeMap<ConnectionId, (u64, u64)>,
+    visitors: Visitors,
+    pub(super) afar: Afar,
     consumers: u32,
 }
 
@@ -198,6 +221,8 @@ impl Peers {
             gathered: 0,
             neighbours: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            visitors: Visitors::default(),
+            afar: Afar::default(),
             consumers: 0,
         }
     }
@@ -211,13 +236,15 @@ impl Peers {
         &mut self.adverts
     }
 
-    /// The connection is gone.
-    pub(super) fn leave(&mut self, from: ConnectionId) {
+    /// The connection is gone. Whether it was a link.
+    pub(super) fn leave(&mut self, from: ConnectionId) -> bool {
+        let mut link = false;
         self.waiting.remove(&from);
         for neighbour in self.neighbours.values_mut() {
-            neighbour.carrier.take_if(|it| *it == from);
-            neighbour.guest.take_if(|it| *it == from);
+            link |= neighbour.carrier.take_if(|it| *it == from).is_some();
+            link |= neighbour.guest.take_if(|it| *it == from).is_some();
         }
+        link
     }
 
     /// The host that the connection speaks for.
@@ -246,6 +273,8 @@ impl Broker {
             Peering::Refuse { outbox, seq, reason } => {
                 self.take_out(from, outbox, seq, &reason, now, out);
             }
+            Peering::Visit { visit, command } => self.visit(from, visit, command, now, out),
+            Peering::Told { visit, event } => self.told(from, visit, event, now, out),
             Peering::Remark { host, error } => {
                 self.peers.neighbours.entry(host).or_default().error = Some((now, error));
             }

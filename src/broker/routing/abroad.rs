@@ -13,6 +13,13 @@ use crate::broker::{BindingDefinition, DefinitionKey, Destination, Name, Table, 
 /// Kinds whose choice is the same wherever it is made.
 const SPANNING: [&str; 4] = ["direct", "fanout", "headers", "topic"];
 
+impl Exchange {
+    /// Whether it goes on at other hosts that have it too.
+    pub fn spans(&self) -> bool {
+        SPANNING.contains(&self.definition().kind.as_str()) && !self.delayed()
+    }
+}
+
 /// A binding of another host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Abroad {
@@ -44,7 +51,7 @@ pub(super) struct Beyond {
 impl Beyond {
     pub(super) fn tell(&mut self, source: &Exchange, binding: &BindingDefinition, gone: bool) {
         let kind = &source.definition().kind;
-        if self.telling && SPANNING.contains(&kind.as_str()) && !source.delayed() {
+        if self.telling && source.spans() {
             self.news.push(BindingChange { binding: binding.clone(), kind: kind.clone(), gone });
         }
     }

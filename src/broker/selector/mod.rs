@@ -20,7 +20,10 @@ use super::{Properties, Value};
 
 /// A condition, parsed once.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Selector(Expression);
+pub struct Selector {
+    expression: Expression,
+    text: Box<str>,
+}
 
 /// Why a text is no selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,11 +99,16 @@ impl Selector {
     pub const DEPTH_MAX: usize = 32;
 
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        parse::selector(text).map(Self)
+        Ok(Self { expression: parse::selector(text)?, text: text.into() })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     pub fn matches(&self, properties: &Properties) -> bool {
-        matches!(self.0.value(properties), Operand::Bool(true))
+        matches!(self.expression.value(properties), Operand::Bool(true))
     }
 }
 

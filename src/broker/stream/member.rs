@@ -113,9 +113,12 @@ impl Feeding<'_, '_> {
             }
             let Turn { connections, settings, out, bursts, flows, .. } = &mut *self.turn;
             let Some(party) = connections.get_mut(&reader.connection) else { return State::Full };
-            let Connection { channels, in_flight, in_flight_bytes, stalled, flow, .. } = party;
+            let Connection {
+                channels, in_flight, in_flight_bytes, held_back, stalled, flow, ..
+            } = party;
             let Some(channel) = channels.get_mut(&reader.channel) else { return State::Full };
-            let open = *in_flight < settings.window_deliveries
+            let open = !*held_back
+                && *in_flight < settings.window_deliveries
                 && *in_flight_bytes < settings.window_bytes
                 && (reader.no_ack || channel.has_credit());
             if !open {

@@ -1,5 +1,6 @@
 //! Two and three brokers with links between them, which lose what was on its way when they break.
 
+mod afar;
 mod leave;
 mod refused;
 mod simulation;
@@ -174,6 +175,11 @@ impl Hosts {
                     self.ask(to, guest, Peering::Arrive(arrival));
                 }
                 Event::Delivered(_) => {}
+                Event::Peer(PeerEvent::Ask { visit, command }) => {
+                    let house = &mut self.hosts[from].house;
+                    house.apply(dial, Command::Drained { deliveries: 1, bytes: ASK_SIZE });
+                    self.ask(to, guest, Peering::Visit { visit, command });
+                }
                 other => panic!("unexpected {other:?}"),
             }
         }
@@ -190,13 +196,43 @@ impl Hosts {
         let events = self.take(to, guest);
         let moved = !events.is_empty();
         for event in events {
-            let Event::Peer(PeerEvent::Arrived { outbox, upto }) = event else { continue };
+            let (outbox, upto) = match event {
+                Event::Peer(PeerEvent::Arrived { outbox, upto }) => (outbox, upto),
+                Event::Peer(PeerEvent::Visitor { visit, event }) => {
+                    self.tell_visitor(at, visit, *event);
+                    continue;
+                }
+                _ => continue,
+            };
             let run = Run { mailbox: outbox, first: upto, count: 1 };
             let deliveries = [run].into_iter().collect();
             let settle = Settle { channel: ChannelId(0), deliveries, outcome: Outcome::Accepted };
             self.hosts[from].house.apply(dial, Command::Settle(settle));
         }
         moved
+    }
+
+    /// The link wrote what a client of the dialling host is told, and that host reads it.
+    fn tell_visitor(&mut self, at: usize, visit: u32, event: Event) {
+        let Link { from, to, dial, guest, .. } = self.links[at];
+        let bytes = event.deliveries().iter().map(|it| it.message.size() as u64).sum();
+        let deliveries = event.deliveries().len() as u32;
+        if deliveries > 0 {
+            self.hosts[to].house.apply(guest, Command::Drained { deliveries, bytes });
+        }
+        self.ask(from, dial, Peering::Told { visit, event });
+    }
+
+    /// A question whose answer may come from another host.
+    fn ask_as(
+        &mut self,
+        at: usize,
+        client: ConnectionId,
+        request: Request,
+    ) -> Result<Reply, Refusal> {
+        let ticket = self.hosts[at].house.send(client, super::house::ONE, request);
+        self.settle();
+        self.hosts[at].house.answer(client, ticket).expect("an answer")
     }
 
     /// Everything is where it belongs and nothing waits.
@@ -604,15 +640,13 @@ fn a_mailbox_that_lives_elsewhere_is_declared_as_what_it_is() {
     let mut it = Hosts::new(&["a", "b"]);
     it.hosts[B].ask(mailbox("work", &[("x-max-length", int(5))])).expect("declared");
     it.settle();
+    let client = it.hosts[A].house.connect_lax();
+    assert!(it.ask_as(A, client, mailbox("work", &[("x-max-length", int(5))])).is_ok());
+    assert!(!it.hosts[A].house.exists("work"));
     let house = &mut it.hosts[A].house;
-    let client = house.connect_lax();
-    assert!(house.ask(client, mailbox("work", &[("x-max-length", int(5))])).is_ok());
-    assert!(!house.exists("work"));
     assert!(
         house.refused(client, mailbox("work", &[])).starts_with("inequivalent arg 'x-max-length'")
     );
-    let get = Request::Get { mailbox: "work".into(), no_ack: true };
-    assert_eq!(house.refused(client, get), "queue 'work' in vhost '/' lives on host 'b'");
 }
 
 #[test]

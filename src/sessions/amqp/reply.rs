@@ -70,6 +70,7 @@ pub(super) const OPEN: Ids = (10, 40);
 fn code(refusal: &Refusal, channel: ChannelId) -> ReplyCode {
     match refusal {
         Refusal::NoSuchMailbox { .. }
+        | Refusal::Inaccessible { .. }
         | Refusal::NoSuchExchange { .. }
         | Refusal::NotDelayed { .. }
         | Refusal::NoSuchCursor { .. }

@@ -244,7 +244,7 @@ impl Open {
     }
 
     fn cancelled(&mut self, channel: ChannelId, consumer: broker::ConsumerId, out: &mut Outbox) {
-        let text = "the mailbox was deleted, or may not be read any longer";
+        let text = "the mailbox was deleted, may not be read any longer, or its host is away";
         if channel == MAIN {
             self.pulls.cancelled(consumer, text, &mut self.outgoing, &mut self.settles, out);
         } else if self.subscriptions.get(channel).is_some() {

@@ -7,6 +7,7 @@ use crate::broker::Refusal;
 pub(super) fn code(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::NoSuchMailbox { .. }
+        | Refusal::Inaccessible { .. }
         | Refusal::NoSuchExchange { .. }
         | Refusal::NoSuchBinding { .. }
         | Refusal::NoSuchVhost { .. }

@@ -124,6 +124,7 @@ impl Fault {
 fn amqp_names(refusal: &Refusal) -> (&'static str, &'static str) {
     match refusal {
         Refusal::NoSuchMailbox { .. }
+        | Refusal::Inaccessible { .. }
         | Refusal::NoSuchExchange { .. }
         | Refusal::NoSuchBinding { .. } => ("not_found", "NOT_FOUND"),
         Refusal::NoSuchVhost { .. }

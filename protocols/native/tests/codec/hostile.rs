@@ -36,6 +36,12 @@ fn read_peer(frame: &Frame<'_>) -> bool {
         Kind::Routes => Routes::decode(frame.flags, frame.payload).is_ok(),
         Kind::Forward => Forward::decode(frame.payload)
             .is_ok_and(|forward| forward.messages().all(|it| it.is_ok())),
+        Kind::Visit => VisitRef::decode(frame.payload).is_ok(),
+        Kind::Ask => AskRef::decode(frame.payload).is_ok(),
+        Kind::Drained => decode_drained(frame.payload).is_ok(),
+        Kind::Answer => Answer::decode(frame.payload).is_ok(),
+        Kind::Given => Given::decode(frame.payload).is_ok(),
+        Kind::Ended => Ended::decode(frame.payload).is_ok(),
         _ => false,
     }
 }
@@ -104,7 +110,145 @@ fn peer_samples() -> Vec<Vec<u8>> {
         }
         batch.end(out);
     });
+    samples.extend(errands());
     samples
+}
+
+/// What one host asks of another for its clients, and what they are told.
+fn errands() -> Vec<Vec<u8>> {
+    let arguments = wire("01000000 01000000 'k' 0b 01000000 'v'");
+    let mut samples = Vec::new();
+    let mut add = |write: &dyn Fn(&mut BytesMut)| {
+        let mut out = BytesMut::new();
+        write(&mut out);
+        samples.push(out.to_vec());
+    };
+    for wish in wishes(&arguments) {
+        add(&|out| AskRef { channel: 1, ticket: 2, wish }.encode(3, out));
+    }
+    let visitor = VisitRef { vhost: "/", user: "ann", client: "here", cancel_notify: true };
+    add(&|out| visitor.encode(3, out));
+    add(&|out| encode_drained(3, 4, 5, out));
+    for result in results() {
+        let answer = Answer { channel: 1, ticket: 2, result };
+        add(&|out| answer.encode(3, out));
+    }
+    add(&|out| {
+        let mut batch = GivenBatch::begin(3, 1, 4, 5, out);
+        batch.add(&given(), out);
+        batch.add(&GivenRef { settled: true, attempts: None, offset: None, ..given() }, out);
+        batch.end(out);
+    });
+    add(&|out| {
+        let mut batch = GivenBatch::browsed(3, 1, 2, 9, out);
+        batch.add(&given(), out);
+        batch.end(out);
+    });
+    let no = NoRef { code: 1, texts: vec!["no"] };
+    for ended in [
+        Ended::Consumer { channel: 1, consumer: 2 },
+        Ended::Finished { channel: 1, consumer: 2 },
+        Ended::Refused { channel: 1, timeout: true, no },
+        Ended::Visit { reason: "why" },
+    ] {
+        add(&|out| ended.encode(3, out));
+    }
+    samples
+}
+
+#[test]
+fn errands_read_back_as_they_were_written() {
+    let arguments = wire("01000000 01000000 'k' 0b 01000000 'v'");
+    let read = |write: &dyn Fn(&mut BytesMut), check: &dyn Fn(Frame<'_>)| {
+        let mut out = BytesMut::new();
+        write(&mut out);
+        let frame = next_frame(&out, u32::MAX).unwrap().unwrap();
+        assert_eq!(frame.id, 3);
+        check(frame);
+    };
+    for wish in wishes(&arguments) {
+        let ask = AskRef { channel: 1, ticket: 2, wish };
+        read(&|out| ask.encode(3, out), &|frame| {
+            assert_eq!(AskRef::decode(frame.payload), Ok(ask));
+        });
+    }
+    for result in results() {
+        let answer = Answer { channel: 1, ticket: 2, result };
+        read(&|out| answer.encode(3, out), &|frame| {
+            assert_eq!(Answer::decode(frame.payload).as_ref(), Ok(&answer));
+        });
+    }
+}
+
+fn wishes(arguments: &[u8]) -> Vec<WishRef<'_>> {
+    let mailbox = "work";
+    let (exchange, key) = ("news", &b"a.#"[..]);
+    let consume = ConsumeRef {
+        mailbox,
+        consumer: 1,
+        tag: "tag\u{1}",
+        no_ack: true,
+        exclusive: false,
+        bounded: true,
+        priority: -5,
+        prefetch: 7,
+        arguments,
+        selection: None,
+    };
+    vec![
+        WishRef::Look { mailbox },
+        WishRef::Delete { mailbox, if_unused: true, if_empty: false },
+        WishRef::Purge { mailbox },
+        WishRef::Bind { exchange, mailbox, key, arguments },
+        WishRef::Unbind { exchange, mailbox, key, arguments: &[] },
+        WishRef::Consume(consume),
+        WishRef::Consume(ConsumeRef { selection: Some(("a = 1", true)), ..consume }),
+        WishRef::Cancel { consumer: 1 },
+        WishRef::Get { mailbox, no_ack: true },
+        WishRef::Qos { limit: 5, new: true },
+        WishRef::Recover,
+        WishRef::Browse { mailbox, count: 3, bytes_max: 4 },
+        WishRef::Retime { mailbox, due: 1, seq: 2, to: Some(3) },
+        WishRef::Retime { mailbox, due: 1, seq: 2, to: None },
+        WishRef::Seek { mailbox, cursor: "c", start: arguments },
+        WishRef::DeleteCursor { mailbox, cursor: "c" },
+        WishRef::CloseChannel,
+        WishRef::Exchange {
+            name: exchange,
+            kind: "topic",
+            durable: true,
+            auto_delete: false,
+            internal: true,
+            arguments,
+        },
+    ]
+}
+
+fn results() -> Vec<ResultRef<'static>> {
+    vec![
+        ResultRef::Done,
+        ResultRef::Declared { ready: 1, consumers: 2 },
+        ResultRef::Counted(3),
+        ResultRef::GotNothing,
+        ResultRef::Got { mailbox: 1, left: 2, message: Box::new(given()) },
+        ResultRef::Browsed { ready: 2, messages: vec![given(), given()] },
+        ResultRef::No(NoRef { code: 9, texts: vec!["work", "/"] }),
+    ]
+}
+
+fn given() -> GivenRef<'static> {
+    let message = ForwardedRef {
+        seq: 5,
+        persistent: true,
+        again: true,
+        exchange: "news",
+        key: b"a.b",
+        id: 1,
+        accepted_ms: 2,
+        properties: &[],
+        body: b"m",
+    };
+    GivenRef { message, settled: false, acquired: 2, attempts: Some(3), offset: Some(4) }
 }
 
 #[test]
@@ -133,6 +277,11 @@ fn what_hosts_say_is_whole_or_malformed() {
 )]
 #[case::forward_count_lies(Kind::Forward, "01 '/' 0100000000000000 ffffffff")]
 #[case::hosts_lie(Kind::Hosts, "ffffffff")]
+#[case::unknown_wish(Kind::Ask, "0100 0200000000000000 ff")]
+#[case::given_count_lies(Kind::Given, "0100 01000000 0100000000000000 ffffffff")]
+#[case::unknown_answer(Kind::Answer, "0100 0200000000000000 ff")]
+#[case::texts_lie(Kind::Answer, "0100 0200000000000000 06 00 ff")]
+#[case::unknown_end(Kind::Ended, "ff")]
 #[case::tags_lie(
     Kind::PeerHello,
     "00000000000000000000000000000000 01 'a' 0000000000000000 0000000000000000 0000 ff"
