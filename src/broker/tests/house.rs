@@ -23,6 +23,8 @@ pub(super) struct House {
     pub(super) fast_disk: bool,
     /// Fetches are answered at once.
     pub(super) fast_fetch: bool,
+    /// Fetches are being answered.
+    answers: bool,
     /// Deliveries count as written to the socket at once.
     pub(super) drains: bool,
     pub(super) events: VecDeque<(ConnectionId, Event)>,
@@ -68,6 +70,7 @@ impl House {
             damaged: BTreeSet::new(),
             fast_disk: true,
             fast_fetch: true,
+            answers: false,
             drains: true,
             events: VecDeque::new(),
             opened: 0,
@@ -173,10 +176,15 @@ impl House {
     }
 
     pub(super) fn answer_fetches(&mut self) {
+        // What an answer makes the broker fetch is the turn of the loop that runs, however deep a mailbox is.
+        if std::mem::replace(&mut self.answers, true) {
+            return;
+        }
         while let Some(fetch) = self.fetches.pop_front() {
             let fetched = self.disk.fetch(&fetch, &self.damaged);
             self.apply(SERVER, Command::Fetched(fetched));
         }
+        self.answers = false;
     }
 
     pub(super) fn wait(&mut self, ms: u64) {
