@@ -451,6 +451,14 @@ async fn a_mailbox_is_read_from_another_host_and_comes_back_when_its_home_does()
     assert_eq!(to_a.find("work").await.expect("counts").ready, 0);
     assert_eq!(to_b.find("work").await.expect("counts").ready, 0);
 
+    // The HTTP API shows its own host, and says where to look; mailboxes over HTTP are read from anywhere.
+    let answer = a.send("GET", "/api/queues/%2F/work", "");
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    assert!(answer.contains("queue 'work' in vhost '/' lives on host 'b'"), "{answer}");
+    push(&to_b, "work", ["by HTTP".to_owned()]).await;
+    let polled = a.get("/mailbox/work?lease=1h");
+    assert!(polled.contains("\"body\":\"YnkgSFRUUA==\""), "{polled}");
+
     push(&to_b, "work", bodies(0..10)).await;
     let mut subscription =
         to_a.subscribe("work", &Subscribe::default()).await.expect("a subscription");
@@ -461,10 +469,13 @@ async fn a_mailbox_is_read_from_another_host_and_comes_back_when_its_home_does()
     let error = to_a.pull("work", 1, Duration::ZERO).await.expect_err("its home is away");
     let text = "home host 'b' of queue 'work' in vhost '/' is down or inaccessible";
     assert!(error.to_string().contains(text), "{error}");
+    assert_eq!(error.code().map(|it| it.number()), Some(503));
     let b = b.restart(&[]);
     let to_b = b.client().await;
     knows(&to_a, "b", 1, 0).await;
-    assert_eq!(take(&to_a, "work", 10).await, bodies(0..10));
+    let mut all = vec!["by HTTP".to_owned()];
+    all.extend(bodies(0..10));
+    assert_eq!(take(&to_a, "work", 11).await, all);
     assert_eq!(to_a.purge("work").await.expect("purged"), 0);
     to_a.delete("work", false, false).await.expect("deleted");
     assert!(to_b.find("work").await.is_err());

@@ -322,7 +322,7 @@ impl Broker {
     }
 
     fn mailbox_view(&self, vhost: &Name, name: &Name) -> Result<MailboxView, Refusal> {
-        let missing = || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost.clone() };
+        let missing = || self.no_mailbox(vhost, name);
         let mailbox = self.find(vhost, name).ok_or_else(missing)?;
         let found = self.vhosts.get(vhost).ok_or_else(missing)?;
         let found = found.policies.of_mailbox(name, mailbox.declared.kind);
@@ -331,7 +331,7 @@ impl Broker {
     }
 
     fn consumer_views(&self, vhost: &Name, mailbox: &Name) -> Result<Vec<ConsumerView>, Refusal> {
-        let missing = || Refusal::NoSuchMailbox { name: mailbox.clone(), vhost: vhost.clone() };
+        let missing = || self.no_mailbox(vhost, mailbox);
         let mailbox = self.find(vhost, mailbox).ok_or_else(missing)?;
         Ok(consumers_of(mailbox).take(SLICE_MAX).collect())
     }
@@ -365,8 +365,7 @@ impl Broker {
             let (user, _) = self.whose(from)?;
             self.access.check(&user, vhost, Action::Read, Kind::Mailbox, name)?;
         }
-        let missing = || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost.clone() };
-        let mailbox = self.find(vhost, name).ok_or_else(missing)?;
+        let mailbox = self.find(vhost, name).ok_or_else(|| self.no_mailbox(vhost, name))?;
         if mailbox.limits.kind != MailboxKind::Kv {
             let text = format!("queue '{name}' in vhost '{vhost}' has no keys");
             return Err(Refusal::Precondition(text));

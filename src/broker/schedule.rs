@@ -21,8 +21,7 @@ impl Broker {
         after: Option<(Time, Seq)>,
         count: usize,
     ) -> Result<Vec<DelayedView>, Refusal> {
-        let missing = || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost.clone() };
-        let mailbox = self.find(vhost, name).ok_or_else(missing)?;
+        let mailbox = self.find(vhost, name).ok_or_else(|| self.no_mailbox(vhost, name))?;
         if from != SERVER {
             let (user, _) = self.whose(from)?;
             self.check_schedule(&user, vhost, mailbox)?;

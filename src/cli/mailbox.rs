@@ -209,7 +209,11 @@ impl MailboxVerb {
                 match rows.iter().find(|row| row.get("name").and_then(Value::as_str) == Some(&name))
                 {
                     Some(row) => show::one(row, broker.json),
-                    None => Err(missing(&name)),
+                    // Whose consumers are asked for is known by name, also where it lives on another host.
+                    None => match client.list(List::Consumers, &name).await {
+                        Err(error) => Err(explain(error, &name)),
+                        Ok(_) => Err(missing(&name)),
+                    },
                 }
             }
             Verb::Purge { name } => {

@@ -59,6 +59,9 @@ impl From<Refusal> for Fault {
             | Refusal::NoSuchExchange { .. }
             | Refusal::NoSuchBinding { .. }
             | Refusal::NoSuchVhost { .. } => Self::not_found(),
+            // It is not here, and whoever asks should know where to ask.
+            Refusal::Elsewhere { .. } => Self::new(404, "Object Not Found", reason),
+            Refusal::Inaccessible { .. } => Self::unavailable(reason),
             Refusal::VhostDenied { .. }
             | Refusal::Forbidden { .. }
             | Refusal::TopicForbidden { .. }
@@ -67,8 +70,6 @@ impl From<Refusal> for Fault {
             | Refusal::DefaultExchange
             | Refusal::SystemExchange { .. } => Self::not_authorised(reason),
             Refusal::Locked { .. }
-            | Refusal::Elsewhere { .. }
-            | Refusal::Inaccessible { .. }
             | Refusal::ExclusiveUse { .. }
             | Refusal::ReservedName { .. }
             | Refusal::InternalExchange { .. }

@@ -51,6 +51,8 @@ codes! {
     /// A limit that an operator set.
     Limit = 429,
     NotImplemented = 501,
+    /// The host where it lives cannot be reached now.
+    Unavailable = 503,
 }
 
 impl std::fmt::Display for Code {

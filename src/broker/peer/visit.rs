@@ -10,8 +10,8 @@ use crate::broker::command::{Command, ConnectionId, Open};
 use crate::broker::event::{Effect, Event};
 use crate::broker::name::{Name, Time};
 
-/// Set in the numbers of visitors' connections; the server never counts so far.
-const VISITOR: u64 = 1 << 63;
+/// Set in the numbers of visitors' connections: the server never counts so far, and JSON tells them apart.
+const VISITOR: u64 = 1 << 52;
 /// Further ones are sent away.
 const VISITORS_MAX: usize = 65_536;
 

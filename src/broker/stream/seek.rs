@@ -58,8 +58,7 @@ impl Broker {
             let (user, _) = self.whose(from)?;
             self.access.check(&user, vhost, Action::Read, Kind::Mailbox, name)?;
         }
-        let missing = || Refusal::NoSuchMailbox { name: name.clone(), vhost: vhost.clone() };
-        let mailbox = self.find(vhost, name).ok_or_else(missing)?;
+        let mailbox = self.find(vhost, name).ok_or_else(|| self.no_mailbox(vhost, name))?;
         Ok(mailbox.cursor_views(after, count.min(SLICE_MAX)))
     }
 

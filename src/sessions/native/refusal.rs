@@ -7,7 +7,6 @@ use crate::broker::Refusal;
 pub(super) fn code(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::NoSuchMailbox { .. }
-        | Refusal::Inaccessible { .. }
         | Refusal::NoSuchExchange { .. }
         | Refusal::NoSuchBinding { .. }
         | Refusal::NoSuchVhost { .. }
@@ -33,6 +32,7 @@ pub(super) fn code(refusal: &Refusal) -> Code {
         | Refusal::NotEmpty { .. }
         | Refusal::Precondition(_) => Code::Precondition,
         Refusal::InvalidArgument { .. } | Refusal::UnknownExchangeKind(_) => Code::Invalid,
+        Refusal::Inaccessible { .. } => Code::Unavailable,
         Refusal::NotImplemented(_) => Code::NotImplemented,
         Refusal::NotAllowed(_) => Code::NotAllowed,
         Refusal::Limit(_) => Code::Limit,

@@ -464,6 +464,20 @@ fn a_third_host_is_not_asked_in_its_place() {
 }
 
 #[test]
+fn who_looks_at_a_mailbox_is_told_where_it_lives() {
+    let mut it = with_work(&[]);
+    let client = it.lax();
+    let (vhost, work) = (Name::from("/"), Name::from("work"));
+    for look in [
+        inspect::Inspect::Mailbox { vhost: vhost.clone(), name: work.clone() },
+        inspect::Inspect::Consumers { vhost, mailbox: work },
+    ] {
+        let refused = it.refused(client, Request::Inspect(look));
+        assert_eq!(refused, "queue 'work' in vhost '/' lives on host 'b'");
+    }
+}
+
+#[test]
 fn only_what_reads_can_be_asked_from_afar() {
     let mut it = with_work(&["1"]);
     let guest = it.links.iter().find(|it| it.from == A).expect("a link").guest;
