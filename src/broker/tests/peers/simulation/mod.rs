@@ -1,7 +1,7 @@
 //! Hosts, links, disks and power by chance, from a seed: what was confirmed arrives, once and in order.
 //!
 //! A link carries its messages in pieces and loses what is on its way when it breaks; a disk may be slow, and a crash
-//! takes what it does not have yet. Each invariant is a file. `SIMULATE_SEED=7` repeats one run, `SIMULATE_SEEDS` asks for more.
+//! takes what it does not have yet. Each mailbox has one reader, which may be a client of another host. Each invariant is a file. `SIMULATE_SEED=7` repeats one run, `SIMULATE_SEEDS` asks for more.
 
 mod agreement;
 mod loss;
@@ -10,7 +10,8 @@ mod repeats;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::super::request;
+use super::super::house::ONE;
+use super::super::request::{self, consume};
 use super::*;
 
 const MAILBOXES: [&str; 4] = ["at-0", "at-1", "at-2", "at-3"];
@@ -18,7 +19,6 @@ const EXCHANGE: &str = "news";
 /// On every host: what other hosts refused of it. In the ledger its number is that of its host and `DEAD_AT`.
 const DEAD: &str = "dead";
 const DEAD_AT: usize = 100;
-const DEAD_CONSUMER: u32 = 2;
 const STEPS: u64 = 150;
 /// Turns in which everything there is comes to rest.
 const TURNS_MAX: usize = 200;
@@ -52,6 +52,32 @@ struct Receipt {
     redelivered: bool,
     /// It was settled durably before, or a consumer held it at this moment.
     doubled: bool,
+    /// It was asked for by itself, and may have come later than what was consumed meanwhile.
+    got: bool,
+    /// The reader is a client of another host.
+    afar: bool,
+}
+
+/// Who takes from a mailbox.
+struct Reader {
+    /// As the ledger numbers it.
+    mailbox: usize,
+    at: usize,
+    client: ConnectionId,
+    reading: Reading,
+    prefetch: u32,
+    held: VecDeque<Delivery>,
+    /// Asked for single messages, and not answered.
+    gets: BTreeSet<Ticket>,
+    /// Accepted at another host than the mailbox's, and its home may not know.
+    on_the_way: Vec<String>,
+}
+
+#[derive(PartialEq)]
+enum Reading {
+    Not,
+    Asked(Ticket),
+    Does,
 }
 
 /// All that happened and that clients know of.
@@ -63,14 +89,16 @@ struct Ledger {
     settled: BTreeSet<(String, usize)>,
     /// Sent another way than they were published for, by an administrator.
     redirected: BTreeSet<String>,
+    /// Mailboxes where an answer to who asked for one message was lost, so that it may come after what was consumed meanwhile.
+    lost_gets: BTreeSet<usize>,
 }
 
 struct World {
     it: Hosts,
     dice: Dice,
     ledger: Ledger,
-    /// Delivered and not yet settled, by host.
-    held: Vec<VecDeque<Delivery>>,
+    /// One for each host's mailbox, then one for each host's dead letters.
+    readers: Vec<Reader>,
     count: u64,
     forgot: bool,
 }
@@ -92,16 +120,65 @@ impl World {
             it.hosts[at].house.define(Definition::Policy(policy));
         }
         it.settle();
-        let held = names.iter().map(|_| VecDeque::new()).collect();
-        let mut world = Self { it, dice, ledger: Ledger::default(), held, count: 0, forgot: false };
-        (0..names.len()).for_each(|at| world.consume(at));
+        let hosts = names.len();
+        let (ledger, readers) = (Ledger::default(), Vec::new());
+        let mut world = Self { it, dice, ledger, readers, count: 0, forgot: false };
+        for mailbox in (0..hosts).chain(DEAD_AT..DEAD_AT + hosts) {
+            let reader = world.reader(mailbox);
+            world.readers.push(reader);
+            world.consume(world.readers.len() - 1);
+        }
+        world.it.settle();
         world
     }
 
-    fn consume(&mut self, at: usize) {
-        let client = self.it.hosts[at].client;
-        self.it.hosts[at].house.consume(client, MAILBOXES[at], 1);
-        self.it.hosts[at].house.consume(client, DEAD, DEAD_CONSUMER);
+    /// At home as often as not; dead letters are read where they are.
+    fn reader(&mut self, mailbox: usize) -> Reader {
+        let chosen = self.dice.pick(self.it.hosts.len());
+        let home = mailbox % DEAD_AT;
+        let at = if mailbox >= DEAD_AT || self.dice.roll(2) == 0 { home } else { chosen };
+        let prefetch = [0, 1, 3][self.dice.pick(3)];
+        // Who comes is answered once that is durable.
+        self.catch_up(at);
+        let client = self.it.hosts[at].house.connect_lax();
+        let (held, gets, on_the_way) = (VecDeque::new(), BTreeSet::new(), Vec::new());
+        Reader { mailbox, at, client, reading: Reading::Not, prefetch, held, gets, on_the_way }
+    }
+
+    fn consume(&mut self, number: usize) {
+        let reader = &mut self.readers[number];
+        let request =
+            Consume { prefetch: reader.prefetch, ..consume(name_of(reader.mailbox), 1) };
+        let house = &mut self.it.hosts[reader.at].house;
+        let ticket = house.send(reader.client, ONE, Request::Consume(request));
+        reader.reading = Reading::Asked(ticket);
+    }
+
+    /// Whose consumer ended, consumes again.
+    fn consume_again(&mut self) {
+        for number in 0..self.readers.len() {
+            if self.readers[number].reading == Reading::Not {
+                self.consume(number);
+            }
+        }
+    }
+
+    fn get(&mut self, mailbox: usize) {
+        let reader = &mut self.readers[mailbox];
+        let request = Request::Get { mailbox: MAILBOXES[mailbox].into(), no_ack: false };
+        let ticket = self.it.hosts[reader.at].house.send(reader.client, ONE, request);
+        reader.gets.insert(ticket);
+    }
+
+    /// The reader leaves, and another one comes, somewhere. What was on its way to it could come later than what the new one gets.
+    fn replace(&mut self, mailbox: usize) {
+        self.it.settle();
+        self.listen();
+        let reader = &self.readers[mailbox];
+        self.it.hosts[reader.at].house.close(reader.client);
+        self.it.settle();
+        self.lose(|reader| reader.mailbox == mailbox);
+        self.readers[mailbox] = self.reader(mailbox);
     }
 
     fn run(&mut self) {
@@ -109,8 +186,14 @@ impl World {
             let at = self.dice.pick(self.it.hosts.len());
             match self.dice.roll(100) {
                 0..40 => self.publish(at),
-                40..70 => self.carry(),
-                70..80 => self.settle(at),
+                40..66 => self.carry(),
+                66..68 => self.get(at),
+                68 => self.replace(at),
+                69 => self.consume_again(),
+                70..80 => {
+                    self.settle(at);
+                    self.settle(at + self.it.hosts.len());
+                }
                 80..85 => self.cut(),
                 85..92 => self.mend(),
                 92..95 => self.it.hosts[at].house.fast_disk = false,
@@ -154,6 +237,8 @@ impl World {
         let at = self.dice.pick(self.it.links.len());
         if self.dice.roll(2) == 0 {
             self.it.carry(at);
+            let Link { from, to, .. } = self.it.links[at];
+            self.at_home(from, to);
         } else {
             self.it.answer(at);
         }
@@ -165,7 +250,38 @@ impl World {
         }
         let at = self.dice.pick(self.it.links.len());
         let Link { from, to, .. } = self.it.links[at];
+        self.break_off(from, to);
+    }
+
+    fn break_off(&mut self, from: usize, to: usize) {
+        // What was said before is known.
+        self.listen();
         self.it.cut(from, to);
+        self.lose(|reader| reader.at == from && reader.mailbox == to);
+    }
+
+    /// All that readers at one host said of the other's mailbox is known there.
+    fn at_home(&mut self, from: usize, to: usize) {
+        let reader = &mut self.readers[to];
+        if reader.at == from {
+            let settled = reader.on_the_way.drain(..).map(|body| (body, to));
+            if self.it.hosts[to].house.fast_disk {
+                self.ledger.settled.extend(settled);
+            }
+        }
+    }
+
+    /// What they held is back, and what they said last may not have arrived.
+    fn lose(&mut self, which: impl Fn(&Reader) -> bool) {
+        for reader in &mut self.readers {
+            if which(reader) {
+                reader.held.clear();
+                reader.on_the_way.clear();
+                if !std::mem::take(&mut reader.gets).is_empty() {
+                    self.ledger.lost_gets.insert(reader.mailbox);
+                }
+            }
+        }
     }
 
     /// A link that is missing stands again.
@@ -194,7 +310,8 @@ impl World {
         }
         let between = |it: &Link| (it.from, it.to) == (at, gone) || (it.from, it.to) == (gone, at);
         while let Some(link) = self.it.links.iter().find(|it| between(it)) {
-            self.it.cut(link.from, link.to);
+            let (from, to) = (link.from, link.to);
+            self.break_off(from, to);
         }
         self.catch_up(at);
         let host = self.it.hosts[gone].name.clone();
@@ -225,8 +342,13 @@ impl World {
         self.it.cut_all(at);
         self.it.hosts[at].house.fast_disk = true;
         self.it.hosts[at].crash();
-        self.held[at].clear();
-        self.consume(at);
+        self.lose(|reader| reader.at == at || reader.mailbox == at);
+        for number in 0..self.readers.len() {
+            if self.readers[number].at == at {
+                self.readers[number] = self.reader(self.readers[number].mailbox);
+                self.consume(number);
+            }
+        }
     }
 
     /// Clients take what they are told.
@@ -234,12 +356,37 @@ impl World {
         for at in 0..self.it.hosts.len() {
             let client = self.it.hosts[at].client;
             for event in self.it.take(at, client) {
-                match event {
-                    Event::Delivered(delivery) => self.receive(at, delivery),
-                    Event::Confirmed { tag, taken: true, .. } => self.confirmed(tag),
-                    _ => {}
+                if let Event::Confirmed { tag, taken: true, .. } = event {
+                    self.confirmed(tag);
                 }
             }
+        }
+        for number in 0..self.readers.len() {
+            let Reader { at, client, .. } = self.readers[number];
+            for event in self.it.take(at, client) {
+                self.hear(number, event);
+            }
+        }
+    }
+
+    fn hear(&mut self, number: usize, event: Event) {
+        let reader = &mut self.readers[number];
+        match event {
+            Event::Delivered(delivery) => self.receive(number, delivery, false),
+            Event::Cancelled { .. } => reader.reading = Reading::Not,
+            Event::Reply { ticket, result, .. } if reader.reading == Reading::Asked(ticket) => {
+                reader.reading = if result.is_ok() { Reading::Does } else { Reading::Not };
+            }
+            Event::Reply { ticket, result, .. } => {
+                // What came before the link broke and is told after it is in the mailbox again: to settle it means nothing.
+                let asks = reader.gets.remove(&ticket);
+                if let Ok(Reply::Got(Some(got))) = result
+                    && asks
+                {
+                    self.receive(number, got.0, true);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -248,27 +395,35 @@ impl World {
         published.expect("only what was published is confirmed").confirmed = true;
     }
 
-    fn receive(&mut self, at: usize, delivery: Delivery) {
+    fn receive(&mut self, number: usize, delivery: Delivery, got: bool) {
         let body = String::from_utf8_lossy(delivery.message.body()).into_owned();
         let redelivered = delivery.redelivered;
-        let held = self.held[at].iter().any(|it| it.message.body() == delivery.message.body());
-        let mailbox = number(at, &delivery);
+        let reader = &mut self.readers[number];
+        let mailbox = reader.mailbox;
+        let held = reader.held.iter().any(|it| it.message.body() == delivery.message.body());
         let doubled = held || self.ledger.settled.contains(&(body.clone(), mailbox));
-        self.ledger.receipts.push(Receipt { body, mailbox, redelivered, doubled });
-        self.held[at].push_back(delivery);
+        let afar = reader.at != mailbox % DEAD_AT;
+        self.ledger.receipts.push(Receipt { body, mailbox, redelivered, doubled, got, afar });
+        reader.held.push_back(delivery);
     }
 
-    fn settle(&mut self, at: usize) {
+    fn settle(&mut self, number: usize) {
         let outcome = if self.dice.roll(5) == 0 { Outcome::Released } else { Outcome::Accepted };
-        let Some(delivery) = self.held[at].pop_front() else { return };
-        if outcome == Outcome::Accepted && self.it.hosts[at].house.fast_disk {
+        let reader = &mut self.readers[number];
+        let (mailbox, home) = (reader.mailbox, reader.mailbox % DEAD_AT);
+        let Some(delivery) = reader.held.pop_front() else { return };
+        if outcome == Outcome::Accepted {
             let body = String::from_utf8_lossy(delivery.message.body()).into_owned();
-            self.ledger.settled.insert((body, number(at, &delivery)));
+            if reader.at != home {
+                reader.on_the_way.push(body);
+            } else if self.it.hosts[home].house.fast_disk {
+                self.ledger.settled.insert((body, mailbox));
+            }
         }
         let run = Run { mailbox: delivery.mailbox, first: delivery.seq, count: 1 };
         let deliveries = [run].into_iter().collect();
         let settle = Settle { channel: delivery.channel, deliveries, outcome };
-        let client = self.it.hosts[at].client;
+        let (at, client) = (reader.at, reader.client);
         self.it.hosts[at].house.apply(client, Command::Settle(settle));
     }
 
@@ -284,25 +439,33 @@ impl World {
                 }
             }
         }
+        self.rest();
+        self.it.check();
+    }
+
+    /// Until nothing is on its way, and nobody holds anything.
+    fn rest(&mut self) {
         for _ in 0..TURNS_MAX {
             self.it.settle();
+            let hosts = self.it.hosts.len();
+            (0..hosts).for_each(|from| (0..hosts).for_each(|to| self.at_home(from, to)));
             self.listen();
-            if self.held.iter().all(VecDeque::is_empty) {
+            self.consume_again();
+            let rests = |it: &Reader| it.held.is_empty() && it.reading == Reading::Does;
+            if self.readers.iter().all(rests) {
                 break;
             }
-            for at in 0..hosts {
-                while !self.held[at].is_empty() {
-                    self.settle(at);
+            for number in 0..self.readers.len() {
+                while !self.readers[number].held.is_empty() {
+                    self.settle(number);
                 }
             }
         }
-        self.it.check();
     }
 }
 
-/// Of the mailbox that a delivery came from.
-fn number(at: usize, delivery: &Delivery) -> usize {
-    if delivery.consumer == ConsumerId(DEAD_CONSUMER) { DEAD_AT + at } else { at }
+fn name_of(mailbox: usize) -> &'static str {
+    if mailbox >= DEAD_AT { DEAD } else { MAILBOXES[mailbox] }
 }
 
 fn seeds() -> std::ops::Range<u64> {
@@ -315,7 +478,7 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn hosts_keep_their_promises_whatever_happens_between_them() {
-    let (mut received, mut again, mut dead, mut redirected) = (0, 0, 0, 0);
+    let (mut received, mut again, mut afar, mut dead, mut redirected) = (0, 0, 0, 0, 0);
     for seed in seeds() {
         let mut world = World::new(seed);
         world.run();
@@ -331,8 +494,10 @@ fn hosts_keep_their_promises_whatever_happens_between_them() {
         redirected += world.ledger.redirected.len();
         dead += world.ledger.receipts.iter().filter(|it| it.mailbox >= DEAD_AT).count();
         again += world.ledger.receipts.iter().filter(|it| it.redelivered).count();
+        afar += world.ledger.receipts.iter().filter(|it| it.afar).count();
     }
     assert!(dead > 0 && redirected > 0, "{dead} refused, {redirected} redirected");
     // A world in which nothing happens keeps every promise.
-    assert!(received > 30 && again > 0, "{received} received, {again} of them again");
+    let busy = received > 30 && again > 0 && afar > 0;
+    assert!(busy, "{received} received, {again} of them again, {afar} from afar");
 }

@@ -1,4 +1,4 @@
-//! What one host publishes to one mailbox is first received in that order. Dead letters come from several outboxes.
+//! What one host publishes to one mailbox is first consumed in that order, wherever its reader is. Dead letters come from several outboxes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,8 @@ pub(super) fn find(ledger: &Ledger) -> Vec<String> {
             continue;
         }
         let Some(published) = ledger.published.get(&receipt.body) else { continue };
-        if seen.insert((&receipt.body, receipt.mailbox)) {
+        let first = seen.insert((&receipt.body, receipt.mailbox));
+        if first && !receipt.got && !ledger.lost_gets.contains(&receipt.mailbox) {
             let last = last.entry((published.origin, receipt.mailbox)).or_default();
             if published.number < *last {
                 found.push(format!("{} comes to {} after {last}", receipt.body, receipt.mailbox));
