@@ -9,7 +9,7 @@ use std::time::Duration;
 use lapin::{Connection, ConnectionProperties};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::history::{Event, History, Mailbox, Reader};
 use crate::lab::Lab;
@@ -27,8 +27,16 @@ const PEERS: u16 = 8476;
 /// Between two messages of a publisher, so that a slow machine follows.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Each host's own mailbox.
-pub(crate) const MAILBOXES: [Mailbox; 5] = ["at-0", "at-1", "at-2", "at-3", "at-4"];
+/// Two at each host: one is read there, the other from the next host.
+pub(crate) const MAILBOXES: [Mailbox; 10] =
+    ["at-0", "far-0", "at-1", "far-1", "at-2", "far-2", "at-3", "far-3", "at-4", "far-4"];
+
+pub(crate) fn mailboxes_of(host: usize) -> &'static [Mailbox] {
+    &MAILBOXES[2 * host..2 * host + 2]
+}
+
+/// Before somebody asks again whose home was away.
+const AGAIN: Duration = Duration::from_millis(100);
 
 pub(crate) struct Broker {
     host: usize,
@@ -101,8 +109,7 @@ impl Broker {
         patiently(Connection::connect(&process.uri_of(USER), ConnectionProperties::default())).await
     }
 
-    fn reader(&self) -> Reader {
-        let mailbox = MAILBOXES[self.host];
+    fn reader(&self, mailbox: Mailbox) -> Reader {
         Reader { mailbox, life: self.life, number: 0, sole: true }
     }
 
@@ -119,7 +126,7 @@ impl Broker {
             publisher: self.host as u32,
             life: self.life,
             window: [1, 8, 50][random.below(3) as usize],
-            mailboxes: &MAILBOXES[..hosts],
+            mailboxes: &MAILBOXES[..2 * hosts],
             pause: PAUSE,
             random,
             history: history.clone(),
@@ -142,7 +149,8 @@ impl Broker {
         let connection = self.connect().await?;
         let channel = patiently(connection.create_channel()).await?;
         let prefetch = [1, 5, 20][random.below(3) as usize];
-        let reading = Reading::new(channel, self.reader(), prefetch, random, history.clone());
+        let reader = self.reader(mailboxes_of(self.host)[0]);
+        let reading = Reading::new(channel, reader, prefetch, random, history.clone());
         let leave = self.leave.subscribe();
         let work = async move {
             let _open = connection;
@@ -152,11 +160,51 @@ impl Broker {
         Ok(())
     }
 
+    /// Somebody who reads a mailbox of another host, whenever that can be reached, until told to leave.
+    pub(crate) async fn read_afar(
+        &mut self,
+        home: usize,
+        mut random: Random,
+        history: &History,
+    ) -> Result<(), String> {
+        let connection = self.connect().await?;
+        let prefetch = [1, 5, 20][random.below(3) as usize];
+        let mut by = self.reader(mailboxes_of(home)[1]);
+        let (mut leave, events) = (self.leave.subscribe(), history.clone());
+        let work = async move {
+            while !*leave.borrow() {
+                let channel = connection.create_channel().await?;
+                let random = Random::new(random.next());
+                let mut reading = Reading::new(channel, by, prefetch, random, events.clone());
+                reading.afar = true;
+                let outcome = match reading.take(&mut leave).await {
+                    Ok(true) => reading.finish().await,
+                    Ok(false) => Ok(()),
+                    Err(error) => Err(error),
+                };
+                events.add(Event::Lost { by });
+                by.number += 1;
+                if !connection.status().connected() {
+                    return outcome;
+                }
+                sleep(AGAIN).await;
+            }
+            Ok(())
+        };
+        self.watch(work, history);
+        Ok(())
+    }
+
     /// Reads what is there to its end, and nothing comes meanwhile.
-    pub(crate) async fn drain(&self, random: Random, history: &History) -> Result<(), String> {
+    pub(crate) async fn drain(
+        &self,
+        mailbox: Mailbox,
+        random: Random,
+        history: &History,
+    ) -> Result<(), String> {
         let connection = self.connect().await?;
         let channel = patiently(connection.create_channel()).await?;
-        let reading = Reading::new(channel, self.reader(), 30, random, history.clone());
+        let reading = Reading::new(channel, self.reader(mailbox), 30, random, history.clone());
         patiently(reading.drain(Duration::from_secs(10))).await?;
         let _ = timeout(PATIENCE, connection.close(200, "bye".into())).await;
         Ok(())
@@ -212,7 +260,7 @@ impl Broker {
     pub(crate) async fn declare(&self) -> Result<(), String> {
         let connection = self.connect().await?;
         let channel = patiently(connection.create_channel()).await?;
-        patiently(load::declare(&channel, &[MAILBOXES[self.host]])).await?;
+        patiently(load::declare(&channel, mailboxes_of(self.host))).await?;
         let _ = timeout(PATIENCE, connection.close(200, "bye".into())).await;
         Ok(())
     }

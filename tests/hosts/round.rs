@@ -11,7 +11,7 @@ use lapin::{BasicProperties, Channel};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::broker::{Broker, MAILBOXES, PATIENCE, patiently};
+use crate::broker::{Broker, MAILBOXES, PATIENCE, mailboxes_of, patiently};
 use crate::checker::check;
 use crate::fault::Fault;
 use crate::history::{Answer, Event, History, Mailbox};
@@ -30,18 +30,22 @@ pub(crate) struct Figures {
     published: usize,
     answered: usize,
     received: usize,
-    /// Published on one host and received on another.
+    /// Published on one host for a mailbox of another.
     carried: usize,
+    /// By clients of other hosts than the mailbox's.
+    afar: usize,
+    /// Times that such a client lost its mailbox.
+    lost: usize,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { hosts, faults, published, answered, received, carried } = self;
+        let Self { hosts, faults, published, answered, received, carried, afar, lost } = self;
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         write!(
             f,
             "{hosts} hosts; {}; {published} published, {answered} answered; {received} received, \
-             {carried} of them from another host",
+             {carried} of them from another host, {afar} by clients of another host, who lost their mailbox {lost} times",
             faults.join("; ")
         )
     }
@@ -128,12 +132,12 @@ impl Round {
         }
         let hosts = self.brokers.len();
         let (begin, mut seen) = (Instant::now(), BTreeSet::new());
-        while seen.len() < hosts * hosts * 2 {
+        while seen.len() < hosts * 2 * hosts * 2 {
             if begin.elapsed() > PATIENCE {
                 return Err(format!("after a minute, hosts reach only {seen:?}"));
             }
             for (host, channel) in channels.iter().enumerate() {
-                for mailbox in &MAILBOXES[..hosts] {
+                for mailbox in &MAILBOXES[..2 * hosts] {
                     probe(channel, "", mailbox, &format!("{host} direct")).await?;
                 }
                 probe(channel, FAN_OUT, "", &format!("{host} fanned")).await?;
@@ -161,11 +165,12 @@ impl Round {
         seen: &mut BTreeSet<(Mailbox, String)>,
     ) -> Result<u32, String> {
         let mut taken = 0;
-        for (channel, mailbox) in channels.iter().zip(MAILBOXES) {
+        for (at, mailbox) in MAILBOXES[..2 * channels.len()].iter().enumerate() {
+            let channel = &channels[at / 2];
             let options = BasicGetOptions { no_ack: true };
-            while let Some(got) = patiently(channel.basic_get(mailbox.into(), options)).await? {
+            while let Some(got) = patiently(channel.basic_get((*mailbox).into(), options)).await? {
                 let name = got.delivery.properties.message_id().as_ref();
-                seen.insert((mailbox, name.map(ToString::to_string).unwrap_or_default()));
+                seen.insert((*mailbox, name.map(ToString::to_string).unwrap_or_default()));
                 taken += 1;
             }
         }
@@ -173,9 +178,10 @@ impl Round {
     }
 
     async fn load(&mut self, host: usize) -> Result<(), String> {
-        let (one, other) = (self.fork(), self.fork());
+        let (one, two, other) = (self.fork(), self.fork(), self.fork());
         let hosts = self.brokers.len();
         self.brokers[host].read(one, &self.history).await?;
+        self.brokers[host].read_afar((host + 1) % hosts, two, &self.history).await?;
         self.brokers[host].publish(hosts, other, &self.history).await
     }
 
@@ -243,8 +249,10 @@ impl Round {
         }
         sleep(LATE).await;
         for host in 0..self.brokers.len() {
-            let random = self.fork();
-            self.brokers[host].drain(random, &self.history).await?;
+            for mailbox in mailboxes_of(host) {
+                let random = self.fork();
+                self.brokers[host].drain(mailbox, random, &self.history).await?;
+            }
         }
         for broker in &mut self.brokers {
             broker.stop().await?;
@@ -274,8 +282,10 @@ impl Round {
         let count = |which: fn(&Event) -> bool| events.iter().filter(|it| which(it)).count();
         let carried = |event: &&Event| {
             matches!(event, Event::Received { by, id, .. }
-                if by.mailbox != MAILBOXES[id.publisher as usize])
+                if !mailboxes_of(id.publisher as usize).contains(&by.mailbox))
         };
+        let afar =
+            |it: &Event| matches!(it, Event::Received { by, .. } if by.mailbox.starts_with("far"));
         Figures {
             hosts: self.brokers.len(),
             faults: self.faults.clone(),
@@ -283,6 +293,8 @@ impl Round {
             answered: count(|it| matches!(it, Event::Answered { .. })),
             received: count(|it| matches!(it, Event::Received { .. })),
             carried: events.iter().filter(carried).count(),
+            afar: count(afar),
+            lost: count(|it| matches!(it, Event::Lost { .. })),
         }
     }
 }

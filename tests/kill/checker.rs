@@ -58,7 +58,7 @@ struct Copy {
 
 /// ```text
 /// None -> Sent -> Sure       a synchronous call, or an orderly stop
-///         Sent -> None       a kill: it may not have arrived
+///         Sent -> None       a kill, or a link that broke: it may not have arrived
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Ack {
@@ -116,6 +116,10 @@ impl Checker {
             Event::Settled { by, id, how } => self.settled(*by, *id, *how),
             Event::Synced { by } => {
                 self.end_acks(|reader| reader == *by, Ack::Sure);
+            }
+            Event::Lost { by } => {
+                self.end_acks(|reader| reader == *by, Ack::None);
+                self.requeued.remove(by);
             }
             Event::Counted { mailbox, ready } => {
                 self.draining.insert(mailbox, (*ready, BTreeSet::new()));
@@ -402,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_settled_message_may_come_back_after_a_kill_only_and_only_without_a_call_after_it() {
+    fn a_settled_message_may_come_back_after_a_loss_only_and_only_without_a_call_after_it() {
         let start = [received(HERE, 1, false), accepted(HERE, 1)];
         let again = [received(AFTER, 1, true)];
         let after = |between: &[Event]| after_two(&[&start[..], between, &again].concat());
@@ -410,6 +414,8 @@ mod tests {
         assert_eq!(after(&[Event::Killed]), []);
         assert_eq!(after(&[Event::Synced { by: HERE }, Event::Killed]), [Rule::Settled]);
         assert_eq!(after(&[Event::Synced { by: AFTER }, Event::Killed]), []);
+        assert_eq!(after(&[Event::Lost { by: HERE }]), []);
+        assert_eq!(after(&[Event::Lost { by: AFTER }]), [Rule::Settled]);
     }
 
     #[test]

@@ -64,6 +64,10 @@ pub(crate) enum Event {
     Synced {
         by: Reader,
     },
+    /// The link to its mailbox's home broke: what it settled last may not have arrived.
+    Lost {
+        by: Reader,
+    },
     /// The mailbox holds so many; nobody reads it now, and all of it is read next.
     Counted {
         mailbox: Mailbox,
@@ -95,6 +99,7 @@ impl fmt::Display for Event {
             }
             Self::Settled { by, id, how } => write!(f, "settled {id} by {by}: {how:?}"),
             Self::Synced { by } => write!(f, "synced {by}"),
+            Self::Lost { by } => write!(f, "lost {by}"),
             Self::Counted { mailbox, ready } => write!(f, "counted {ready} in {mailbox}"),
             Self::Drained { mailbox, ready } => write!(f, "drained {mailbox}, {ready} left"),
             Self::Stopped { life } => write!(f, "stopped in life {life}"),

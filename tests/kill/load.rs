@@ -144,6 +144,8 @@ pub(crate) struct Reading {
     pub(crate) hold: usize,
     pub(crate) random: Random,
     pub(crate) history: History,
+    /// The mailbox lives on another host, which may go away.
+    pub(crate) afar: bool,
     /// In the order of their tags.
     held: VecDeque<(Id, Delivery)>,
 }
@@ -157,21 +159,28 @@ impl Reading {
         history: History,
     ) -> Self {
         let hold = 1 + random.below(prefetch.into()) as usize;
-        Self { channel, reader, prefetch, hold, random, history, held: VecDeque::new() }
+        let held = VecDeque::new();
+        Self { channel, reader, prefetch, hold, random, history, afar: false, held }
     }
 
     pub(crate) async fn consume(mut self, mut leave: Leave) -> Result<()> {
+        self.take(&mut leave).await?;
+        self.finish().await
+    }
+
+    /// Until it shall leave, which is `true`, or the broker ends its consumer.
+    pub(crate) async fn take(&mut self, leave: &mut Leave) -> Result<bool> {
         let mut consumer = self.start().await?;
         while !*leave.borrow() {
             let delivery = tokio::select! {
                 delivery = consumer.next() => delivery,
                 _ = leave.changed() => break,
             };
-            let Some(delivery) = delivery else { break };
+            let Some(delivery) = delivery else { return Ok(false) };
             self.receive(delivery?);
             self.settle_some().await?;
         }
-        self.finish().await
+        Ok(true)
     }
 
     /// One message after another.
@@ -222,7 +231,7 @@ impl Reading {
         self.channel.basic_consume(mailbox.into(), "".into(), options, FieldTable::default()).await
     }
 
-    async fn finish(mut self) -> Result<()> {
+    pub(crate) async fn finish(mut self) -> Result<()> {
         while !self.held.is_empty() {
             self.accept(0, false).await?;
         }
@@ -281,7 +290,15 @@ impl Reading {
     }
 
     async fn sync(&self) -> Result<()> {
-        count(&self.channel, self.reader.mailbox).await?;
+        let mailbox = self.reader.mailbox;
+        if self.afar {
+            // Counts are 0 while the home is away; this is refused then, and changes nothing.
+            let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+            let exchange = FAN_OUT.into();
+            self.channel.queue_bind(mailbox.into(), exchange, "".into(), options, none).await?;
+        } else {
+            count(&self.channel, mailbox).await?;
+        }
         self.history.add(Event::Synced { by: self.reader });
         Ok(())
     }
