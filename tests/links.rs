@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use bytes::BytesMut;
 use pillarbox::broker::selector::Selector;
 use pillarbox::broker::{
-    BindingOf, Browsed, Cause, ChannelId, Command, Consume, ConsumerId, Delivery, Destination,
-    Event, Extend, MailboxId, Message, NEUTRAL, Outcome, PeerEvent, Peering, Properties, QosScope,
-    Refusal, Reply, Request, Run, SeekCursor, Selection, Seq, Settle, Source, Table, Ticket, Time,
-    Value,
+    BindingOf, Bookmark, Browse, Browsed, Cause, ChannelId, Command, ConnectionId, Consume,
+    ConsumerId, Delivery, Destination, Event, Extend, Found, HolderView, MailboxId, Message,
+    NEUTRAL, Outcome, PeerEvent, Peering, Properties, QosScope, Refusal, Reply, Request, Rest, Run,
+    SeekCursor, Selection, Seq, Settle, Source, State, States, Table, Ticket, Time, Value,
 };
 use pillarbox::peers::{
     Guest, Host, HostId, Known, Link, LinkSettings, Meeting, Membership, PeerAddress, Registry,
@@ -730,7 +730,14 @@ fn what_clients_want_goes_over_whole() {
             request(Request::PurgeMailbox { name: "work".into() }),
             request(Request::Bind(binding())),
             request(Request::Unbind(binding())),
-            request(Request::Browse { mailbox: "work".into(), count: 5, bytes_max: 6 }),
+            request(Request::Browse(Browse {
+                mailbox: "work".into(),
+                states: States::only(State::Ready),
+                selector: None,
+                after: Some(place(7)),
+                count: 5,
+                bytes_max: 6,
+            })),
             request(Request::SeekCursor(SeekCursor {
                 mailbox: "work".into(),
                 cursor: "c".into(),
@@ -822,19 +829,35 @@ fn what_clients_are_told_comes_back_whole() {
 fn an_answer_of_many_messages_comes_in_pieces_and_is_heard_once() {
     let mut talk = Talk::open();
     let body = "x".repeat(100_000);
-    let found = (1..=5).map(|seq| Browsed {
-        seq: Seq(seq),
+    let holder = HolderView {
+        connection: ConnectionId(7),
+        channel: ChannelId(1),
+        tag: Some("t".into()),
+        since: Time(8),
+    };
+    let found = |seq| Found {
+        at: place(seq),
         message: delivery(5, seq, &body).message,
-        redelivered: false,
-        attempts: None,
-    });
-    let result = Ok(Reply::Browsed { found: found.collect(), ready: 9 });
+        rest: Rest { since: Time(3), deliver_at: Time(4), attempts: 2, ..Rest::default() },
+        attempts: Some(2),
+        offset: Some(6),
+        holder: (seq > 3).then(|| holder.clone()),
+    };
+    let browsed =
+        || Browsed { found: (1..=5).map(found).collect(), next: Some(place(5)), ready: 9 };
+    let result = Ok(Reply::Browsed(browsed()));
     let reply = Event::Reply { channel: ChannelId(1), ticket: Ticket(2), result };
     let heard = back(&mut talk, reply);
-    let [Event::Reply { result: Ok(Reply::Browsed { found, ready: 9 }), .. }] = &heard[..] else {
+    let [Event::Reply { result: Ok(Reply::Browsed(heard)), .. }] = &heard[..] else {
         panic!("no answer")
     };
-    assert_eq!(found.iter().map(|it| it.seq.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!((heard.next, heard.ready), (Some(place(5)), 9));
+    for (heard, said) in heard.found.iter().zip(browsed().found) {
+        let of = |it: &Found| (it.at, it.rest, it.attempts, it.offset, it.holder.clone());
+        assert_eq!(of(heard), of(&said));
+        assert_eq!(heard.message.body(), said.message.body());
+    }
+    assert_eq!(heard.found.len(), 5);
 }
 
 #[rstest]
@@ -849,4 +872,8 @@ fn a_settlement_of_what_cannot_be_ends_the_link(#[case] first: u64, #[case] coun
     talk.say_to_guest(&out);
     assert_eq!(talk.goodbye().as_deref(), Some("a settlement of too many deliveries"));
     assert!(talk.asked_by_guest.is_empty());
+}
+
+fn place(seq: u64) -> Bookmark {
+    format!("ready-0-{seq}").parse().expect("a place")
 }

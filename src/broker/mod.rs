@@ -61,7 +61,7 @@ mod vhost;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-pub use browse::{Bookmark, Browse, Browsed, Found, NoPlace, NoState, State, States};
+pub use browse::{Bookmark, Browse, Browsed, Found, HolderView, NoPlace, NoState, State, States};
 pub use command::*;
 pub use definition::*;
 pub use event::*;

@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use pillarbox_native::{
-    Code, Declined, Forward, Frame, FrameError, HostRef, Kind, Malformed,
-    PREFACE_SIZE, PROBE, PROOF_SIZE, PeerHello, Preface, Routes, Taken, VERSION,
-    Welcome, decode_hosts, decode_proof, encode_answer, encode_learned, next_frame, read_preface,
-    write_empty,
+    Code, Declined, Forward, Frame, FrameError, HostRef, Kind, Malformed, PREFACE_SIZE, PROBE,
+    PROOF_SIZE, PeerHello, Preface, Routes, Taken, VERSION, Welcome, decode_hosts, decode_proof,
+    encode_answer, encode_learned, next_frame, read_preface, write_empty,
 };
 
 use super::handshake::{self, LinkSettings, Pulse, Registry, Side};
 use super::link::{TOO_LARGE, goodbye};
 use super::message::{Reception, Unfit};
-use super::{Host, HostId, Sighting, errand, routes};
+use super::{Host, HostId, Sighting, routes, told, wish};
 use crate::broker::{Arrival, Command, Event, MailboxId, Message, PeerEvent, Peering, Seq, Time};
 use crate::sessions::{Outbox, Session};
 
@@ -231,7 +230,7 @@ impl Guest {
                 let (vhost, outbox) = (forward.vhost.into(), MailboxId(forward.outbox));
                 Peering::Arrive(Arrival { vhost, outbox, messages })
             }
-            kind => match errand::read_wish(&frame) {
+            kind => match wish::read_wish(&frame) {
                 Ok(Some(command)) => Peering::Visit { visit: frame.id, command },
                 Ok(None) => return Err(Fault::out_of_turn(kind)),
                 Err(text) => return Err(Fault::new(Code::Invalid, text)),
@@ -302,7 +301,7 @@ impl Session for Guest {
                     out.deliveries += 1;
                     out.delivery_bytes += delivery.message.size() as u64;
                 }
-                errand::write_told(visit, *event, &mut self.scratch, &mut out.wire);
+                told::write_told(visit, *event, &mut self.scratch, &mut out.wire);
             }
             Event::Blocked(reason) => {
                 // What waits, waits at its own host; there it is safe.

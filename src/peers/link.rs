@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use pillarbox_native::{
-    Code, Declined, ForwardBatch, Frame, HostRef, Kind, PREFACE_SIZE, PROBE,
-    PROOF_SIZE, PeerHello, Preface, Refused, Taken, VERSION, Welcome, decode_learned, encode_hosts,
-    encode_preface, encode_proof, next_frame, read_answer, write_empty,
+    Code, Declined, ForwardBatch, Frame, HostRef, Kind, PREFACE_SIZE, PROBE, PROOF_SIZE, PeerHello,
+    Preface, Refused, Taken, VERSION, Welcome, decode_learned, encode_hosts, encode_preface,
+    encode_proof, next_frame, read_answer, write_empty,
 };
 
-use super::errand::{self, Told};
 use super::handshake::{self, LinkSettings, Linked, Pulse, Registry, Side};
 use super::message::forwarded;
-use super::{Host, HostId, PeerAddress, Sighting, routes};
+use super::told::Told;
+use super::{Host, HostId, PeerAddress, Sighting, routes, wish};
 use crate::broker::{
     ASK_SIZE, ChannelId, Command, Delivery, Event, MailboxId, Name, Outcome, PeerEvent, Peering,
     Run, Seq, Settle, Time,
@@ -380,7 +380,7 @@ impl Open {
             Event::Peer(PeerEvent::Ask { visit, command }) => {
                 self.flush(out);
                 count_ask(out);
-                errand::write_wish(visit, command, &mut out.wire);
+                wish::write_wish(visit, command, &mut out.wire);
             }
             _ => {}
         }

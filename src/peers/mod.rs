@@ -2,7 +2,6 @@
 //!
 //! Values only; the sockets, files and directories are in `server/`.
 
-mod errand;
 mod guest;
 mod handshake;
 mod host;
@@ -11,6 +10,8 @@ mod membership;
 mod message;
 mod refusal;
 mod routes;
+mod told;
+mod wish;
 
 pub use guest::Guest;
 pub use handshake::{LinkSettings, Registry};

@@ -19,8 +19,8 @@ mod settle;
 mod writer;
 
 pub use afar::{
-    AT_ONCE, Answer, AskRef, ConsumeRef, Ended, Given, GivenBatch, GivenRef, NoRef, ResultRef,
-    VisitRef, WishRef, decode_drained, encode_drained,
+    AT_ONCE, Answer, AskRef, ConsumeRef, Ended, FoundRef, Given, GivenBatch, GivenRef, HolderRef,
+    LookRef, NoRef, ResultRef, VisitRef, WishRef, decode_drained, encode_drained,
 };
 pub use code::Code;
 pub use delivery::{Deliveries, DeliveryBatch, DeliveryMarks, DeliveryRef, NewDelivery};

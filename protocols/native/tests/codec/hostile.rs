@@ -140,8 +140,8 @@ fn errands() -> Vec<Vec<u8>> {
         batch.end(out);
     });
     add(&|out| {
-        let mut batch = GivenBatch::browsed(3, 1, 2, 9, out);
-        batch.add(&given(), out);
+        let mut batch = GivenBatch::browsed(3, (1, 2), 9, "ready-0-5", out);
+        found().iter().for_each(|it| batch.add_found(it, out));
         batch.end(out);
     });
     let no = NoRef { code: 1, texts: vec!["no"] };
@@ -207,7 +207,14 @@ fn wishes(arguments: &[u8]) -> Vec<WishRef<'_>> {
         WishRef::Get { mailbox, no_ack: true },
         WishRef::Qos { limit: 5, new: true },
         WishRef::Recover,
-        WishRef::Browse { mailbox, count: 3, bytes_max: 4 },
+        WishRef::Browse(LookRef {
+            mailbox,
+            states: 5,
+            selector: "a = 1",
+            after: "ready-0-7",
+            count: 3,
+            bytes_max: 4,
+        }),
         WishRef::Retime { mailbox, due: 1, seq: 2, to: Some(3) },
         WishRef::Retime { mailbox, due: 1, seq: 2, to: None },
         WishRef::Seek { mailbox, cursor: "c", start: arguments },
@@ -231,9 +238,17 @@ fn results() -> Vec<ResultRef<'static>> {
         ResultRef::Counted(3),
         ResultRef::GotNothing,
         ResultRef::Got { mailbox: 1, left: 2, message: Box::new(given()) },
-        ResultRef::Browsed { ready: 2, messages: vec![given(), given()] },
+        ResultRef::Browsed { ready: 2, next: "ready-0-7", messages: found() },
         ResultRef::No(NoRef { code: 9, texts: vec!["work", "/"] }),
     ]
+}
+
+fn found() -> Vec<FoundRef<'static>> {
+    let holder = HolderRef { connection: 8, channel: 1, tag: Some("t"), since_ms: 9 };
+    let found =
+        FoundRef { given: given(), place: "ready-0-5", since_ms: 6, due_ms: 7, holder: None };
+    let untagged = Some(HolderRef { tag: None, ..holder });
+    vec![found, FoundRef { holder: Some(holder), ..found }, FoundRef { holder: untagged, ..found }]
 }
 
 fn given() -> GivenRef<'static> {

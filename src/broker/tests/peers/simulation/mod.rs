@@ -147,8 +147,7 @@ impl World {
 
     fn consume(&mut self, number: usize) {
         let reader = &mut self.readers[number];
-        let request =
-            Consume { prefetch: reader.prefetch, ..consume(name_of(reader.mailbox), 1) };
+        let request = Consume { prefetch: reader.prefetch, ..consume(name_of(reader.mailbox), 1) };
         let house = &mut self.it.hosts[reader.at].house;
         let ticket = house.send(reader.client, ONE, Request::Consume(request));
         reader.reading = Reading::Asked(ticket);

@@ -1,31 +1,24 @@
-//! What clients want of mailboxes on another host, and what they are told, between the core's words and the wire's.
+//! What clients want of mailboxes on another host, between the core's words and the wire's.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use pillarbox_native::{
-    self as wire, AT_ONCE, Answer, AskRef, ConsumeRef, Ended, FLAG_MORE, Frame, Given, GivenBatch,
-    GivenRef, Kind, Malformed, ResultRef, VisitRef, WishRef, decode_drained, encode_drained,
-    write_empty,
+    self as wire, AT_ONCE, AskRef, ConsumeRef, Frame, Kind, LookRef, Malformed, VisitRef, WishRef,
+    decode_drained, encode_drained, write_empty,
 };
 
-use super::message::{Reception, Unfit, forwarded};
-use super::refusal;
+use super::told::{SEQ_MAX, place};
 use crate::broker::selector::Selector;
 use crate::broker::{
-    BindingOf, Browsed, Cause, ChannelId, Command, Consume, ConsumerId, DeclareExchange,
-    DeclareMailbox, Delivery, Destination, Event, Extend, MailboxId, Name, Open, Outcome, QosScope,
-    Reply, Request, Retime, Run, SeekCursor, Selection, Seq, Settle, Table, Ticket, Time,
-    VISITOR_PROTOCOL,
+    BindingOf, Browse, ChannelId, Command, Consume, ConsumerId, DeclareExchange, DeclareMailbox,
+    Destination, Extend, MailboxId, Open, Outcome, QosScope, Request, Retime, Run, SeekCursor,
+    Selection, Seq, Settle, States, Table, Ticket, Time, VISITOR_PROTOCOL,
 };
 use crate::sessions::native::table;
 
-/// A frame is ended once it has so many bytes.
-const FRAME_SIZE: usize = 128 << 10;
 /// Deliveries of one settlement.
 const SETTLED_MAX: u64 = 1 << 20;
-/// Positions beyond this do not exist.
-const SEQ_MAX: u64 = 1 << 62;
 /// The entry of the table in which the start of a cursor travels.
 const START: &str = "start";
 
@@ -122,9 +115,16 @@ fn write_request(
             ask(WishRef::Qos { limit, new: scope == QosScope::NewConsumers });
         }
         Request::Recover => ask(WishRef::Recover),
-        Request::Browse { mailbox, count, bytes_max } => {
-            let count = u32::try_from(count).unwrap_or(u32::MAX);
-            ask(WishRef::Browse { mailbox: &mailbox, count, bytes_max });
+        Request::Browse(it) => {
+            let after = it.after.map(|place| place.to_string()).unwrap_or_default();
+            ask(WishRef::Browse(LookRef {
+                mailbox: &it.mailbox,
+                states: it.states.bits(),
+                selector: it.selector.as_ref().map_or("", |it| it.text()),
+                after: &after,
+                count: u32::try_from(it.count).unwrap_or(u32::MAX),
+                bytes_max: it.bytes_max,
+            }));
         }
         Request::Retime(Retime { mailbox, due, seq, to }) => {
             let to = to.map(|it| it.0);
@@ -250,8 +250,7 @@ fn read_request(wish: &WishRef<'_>) -> Result<Option<Request>, String> {
             let selection = match it.selection {
                 None => None,
                 Some((text, drops_others)) => {
-                    let selector = Selector::parse(text).map_err(|error| error.to_string())?;
-                    Some(Selection { selector: Arc::new(selector), drops_others })
+                    Some(Selection { selector: Arc::new(selector(text)?), drops_others })
                 }
             };
             Request::Consume(Consume {
@@ -274,9 +273,17 @@ fn read_request(wish: &WishRef<'_>) -> Result<Option<Request>, String> {
             Request::Qos { limit, scope }
         }
         WishRef::Recover => Request::Recover,
-        WishRef::Browse { mailbox, count, bytes_max } => {
-            Request::Browse { mailbox: mailbox.into(), count: count as usize, bytes_max }
-        }
+        WishRef::Browse(it) => Request::Browse(Browse {
+            mailbox: it.mailbox.into(),
+            states: States::from_bits(it.states),
+            selector: match it.selector {
+                "" => None,
+                text => Some(Arc::new(selector(text)?)),
+            },
+            after: place(it.after)?,
+            count: it.count as usize,
+            bytes_max: it.bytes_max,
+        }),
         WishRef::Retime { mailbox, due, seq, to } => Request::Retime(Retime {
             mailbox: mailbox.into(),
             due: Time(due),
@@ -309,240 +316,6 @@ fn read_request(wish: &WishRef<'_>) -> Result<Option<Request>, String> {
     }))
 }
 
-/// What a client of the other host is told, as frames.
-pub(super) fn write_told(visit: u32, event: Event, scratch: &mut Vec<u8>, out: &mut BytesMut) {
-    match event {
-        Event::Delivered(_) | Event::DeliveredBatch(_) => {
-            write_deliveries(visit, event.deliveries(), scratch, out);
-        }
-        Event::Reply { channel, ticket, result } => match result {
-            Ok(Reply::Browsed { found, ready }) => {
-                write_browsed(visit, (channel, ticket), ready, &found, scratch, out);
-            }
-            result => write_answer(visit, (channel, ticket), result, scratch, out),
-        },
-        Event::Refused { channel, cause, refusal } => refusal::write(&refusal, |no| {
-            let timeout = cause == Cause::Timeout;
-            Ended::Refused { channel: channel.0, timeout, no }.encode(visit, out);
-        }),
-        Event::Cancelled { channel, consumer } => {
-            Ended::Consumer { channel: channel.0, consumer: consumer.0 }.encode(visit, out);
-        }
-        Event::Finished { channel, consumer } => {
-            Ended::Finished { channel: channel.0, consumer: consumer.0 }.encode(visit, out);
-        }
-        Event::ForceClose(reason) => Ended::Visit { reason: &reason }.encode(visit, out),
-        _ => {}
-    }
-}
-
-fn write_answer(
-    visit: u32,
-    (channel, ticket): (ChannelId, Ticket),
-    result: Result<Reply, crate::broker::Refusal>,
-    scratch: &mut Vec<u8>,
-    out: &mut BytesMut,
-) {
-    let mut answer = |result: ResultRef<'_>| {
-        Answer { channel: channel.0, ticket: ticket.0, result }.encode(visit, out);
-    };
-    match result {
-        Ok(Reply::Declared { ready, consumers, .. }) => {
-            answer(ResultRef::Declared { ready, consumers });
-        }
-        Ok(Reply::Counted(count)) => answer(ResultRef::Counted(count)),
-        Ok(Reply::Got(None)) => answer(ResultRef::GotNothing),
-        Ok(Reply::Got(Some(got))) => {
-            let (delivery, left) = *got;
-            let message = Box::new(given(&delivery, scratch));
-            answer(ResultRef::Got { mailbox: delivery.mailbox.0, left, message });
-        }
-        // Nothing that is asked from afar is answered with anything else.
-        Ok(_) => answer(ResultRef::Done),
-        Err(refusal) => refusal::write(&refusal, |no| answer(ResultRef::No(no))),
-    }
-}
-
-fn given<'a>(delivery: &'a Delivery, scratch: &'a mut Vec<u8>) -> GivenRef<'a> {
-    GivenRef {
-        message: forwarded(&delivery.message, delivery.seq, delivery.redelivered, scratch),
-        settled: delivery.settled,
-        acquired: delivery.acquired,
-        attempts: delivery.attempts,
-        offset: delivery.offset,
-    }
-}
-
-fn write_deliveries(
-    visit: u32,
-    deliveries: &[Delivery],
-    scratch: &mut Vec<u8>,
-    out: &mut BytesMut,
-) {
-    let place = |it: &Delivery| (it.channel, it.consumer, it.mailbox);
-    for group in deliveries.chunk_by(|a, b| place(a) == place(b)) {
-        let mut rest = group.iter().peekable();
-        while let Some(first) = rest.peek() {
-            let (channel, consumer, mailbox) = place(first);
-            let mut batch = GivenBatch::begin(visit, channel.0, consumer.0, mailbox.0, out);
-            while batch.size(out) < FRAME_SIZE
-                && let Some(delivery) = rest.next()
-            {
-                batch.add(&given(delivery, scratch), out);
-            }
-            batch.end(out);
-        }
-    }
-}
-
-fn write_browsed(
-    visit: u32,
-    (channel, ticket): (ChannelId, Ticket),
-    ready: u64,
-    found: &[Browsed],
-    scratch: &mut Vec<u8>,
-    out: &mut BytesMut,
-) {
-    let mut rest = found.iter().peekable();
-    loop {
-        let mut batch = GivenBatch::browsed(visit, channel.0, ticket.0, ready, out);
-        while batch.size(out) < FRAME_SIZE
-            && let Some(it) = rest.next()
-        {
-            let given = GivenRef {
-                message: forwarded(&it.message, it.seq, it.redelivered, scratch),
-                settled: false,
-                acquired: 0,
-                attempts: it.attempts,
-                offset: None,
-            };
-            batch.add(&given, out);
-        }
-        let ends = rest.peek().is_none();
-        if !ends {
-            batch.set_more(out);
-        }
-        batch.end(out);
-        if ends {
-            return;
-        }
-    }
-}
-
-/// What the other host tells clients of this one.
-pub(super) struct Told {
-    reception: Reception,
-    /// Looked at so far, of an answer that goes on.
-    browsed: Vec<Browsed>,
-}
-
-impl Told {
-    pub(super) fn new(message_size_max: u64) -> Self {
-        Self { reception: Reception::new(message_size_max), browsed: Vec::new() }
-    }
-
-    /// `None` where there is nothing to say yet. Messages are slices of `bytes`, which are the frame.
-    pub(super) fn read(
-        &mut self,
-        frame: &Frame<'_>,
-        bytes: &Bytes,
-    ) -> Result<Option<Event>, String> {
-        let damaged = |error: Malformed| error.to_string();
-        Ok(Some(match frame.kind {
-            Kind::Given => {
-                let given = Given::decode(frame.payload).map_err(damaged)?;
-                let place = (ChannelId(given.channel), ConsumerId(given.consumer));
-                let mailbox = MailboxId(given.mailbox);
-                let one = |it: &GivenRef<'_>| self.delivery(it, place, mailbox, bytes);
-                let batch = given.messages.iter().map(one).collect::<Result<_, _>>()?;
-                Event::DeliveredBatch(batch)
-            }
-            Kind::Answer => {
-                let Answer { channel, ticket, result } =
-                    Answer::decode(frame.payload).map_err(damaged)?;
-                let (channel, ticket) = (ChannelId(channel), Ticket(ticket));
-                let result = match result {
-                    ResultRef::Done => Ok(Reply::Done),
-                    ResultRef::Declared { ready, consumers } => {
-                        // Who asked knows of what.
-                        Ok(Reply::Declared { name: Name::from(""), ready, consumers })
-                    }
-                    ResultRef::Counted(count) => Ok(Reply::Counted(count)),
-                    ResultRef::GotNothing => Ok(Reply::Got(None)),
-                    ResultRef::Got { mailbox, left, message } => {
-                        let place = (channel, ConsumerId(0));
-                        let got = self.delivery(&message, place, MailboxId(mailbox), bytes)?;
-                        Ok(Reply::Got(Some(Box::new((got, left)))))
-                    }
-                    ResultRef::Browsed { ready, messages } => {
-                        for it in &messages {
-                            let browsed = Browsed {
-                                seq: Seq(it.message.seq),
-                                message: Arc::new(self.message(it, bytes)?),
-                                redelivered: it.message.again,
-                                attempts: it.attempts,
-                            };
-                            self.browsed.push(browsed);
-                        }
-                        if frame.has(FLAG_MORE) {
-                            return Ok(None);
-                        }
-                        Ok(Reply::Browsed { found: std::mem::take(&mut self.browsed), ready })
-                    }
-                    ResultRef::No(no) => Err(refusal::read(&no)),
-                };
-                Event::Reply { channel, ticket, result }
-            }
-            Kind::Ended => match Ended::decode(frame.payload).map_err(damaged)? {
-                Ended::Consumer { channel, consumer } => {
-                    Event::Cancelled { channel: ChannelId(channel), consumer: ConsumerId(consumer) }
-                }
-                Ended::Finished { channel, consumer } => {
-                    Event::Finished { channel: ChannelId(channel), consumer: ConsumerId(consumer) }
-                }
-                Ended::Refused { channel, timeout, no } => Event::Refused {
-                    channel: ChannelId(channel),
-                    cause: if timeout { Cause::Timeout } else { Cause::Settle },
-                    refusal: refusal::read(&no),
-                },
-                Ended::Visit { reason } => Event::ForceClose(reason.into()),
-            },
-            kind => return Err(format!("{kind:?} came out of turn")),
-        }))
-    }
-
-    fn message(
-        &mut self,
-        it: &GivenRef<'_>,
-        bytes: &Bytes,
-    ) -> Result<crate::broker::Message, String> {
-        self.reception.message(&it.message, bytes).map_err(|unfit| match unfit {
-            Unfit::Malformed(error) => error.to_string(),
-            Unfit::TooLarge => "a message is larger than the limit here".into(),
-        })
-    }
-
-    fn delivery(
-        &mut self,
-        it: &GivenRef<'_>,
-        (channel, consumer): (ChannelId, ConsumerId),
-        mailbox: MailboxId,
-        bytes: &Bytes,
-    ) -> Result<Delivery, String> {
-        if it.message.seq > SEQ_MAX {
-            return Err("a message stands at no position".into());
-        }
-        Ok(Delivery {
-            channel,
-            consumer,
-            mailbox,
-            seq: Seq(it.message.seq),
-            message: Arc::new(self.message(it, bytes)?),
-            redelivered: it.message.again,
-            attempts: it.attempts,
-            acquired: it.acquired,
-            offset: it.offset,
-            settled: it.settled,
-        })
-    }
+fn selector(text: &str) -> Result<Selector, String> {
+    Selector::parse(text).map_err(|error| error.to_string())
 }
