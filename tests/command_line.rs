@@ -310,3 +310,29 @@ fn settled_messages_come_again_also_after_the_broker_was_killed() {
     let rest = broker.run(&["mailbox", "rewind", "jobs", "--from", "1h"]);
     assert_eq!(rest, "put 40 messages back into 'jobs'\n");
 }
+
+#[test]
+fn a_message_comes_again_and_again_until_it_is_cancelled() {
+    let broker = Broker::start();
+    broker.run(&["mailbox", "declare", "jobs"]);
+    let kind = ["--kind", "x-delayed-message", "--argument", "x-delayed-type=direct"];
+    broker.run(&[&["exchange", "declare", "later"][..], &kind].concat());
+    broker.run(&["bind", "later", "jobs", "--key", "jobs"]);
+    let push = ["push", "--exchange", "later", "--key", "jobs"];
+    broker.run(&[&push[..], &["--every", "200ms", "tick"]].concat());
+    broker.run(&[&push[..], &["--cron", "0 6 1 1 *", "a new year"]].concat());
+    assert_eq!(broker.fails(&[&push[..], &["--cron", "0 6 1 *", "x"]].concat()).0, Some(2));
+    let three = ["pull", "jobs", "--count", "1", "--wait", "20s"];
+    for _ in 0..3 {
+        assert_eq!(broker.run(&three), "tick\n");
+    }
+    let list = || -> Vec<serde_json::Value> {
+        let list = ["delayed", "list", "--exchange", "later", "--json"];
+        serde_json::from_str(&broker.run(&list)).unwrap()
+    };
+    let rows = list();
+    let repeats: Vec<_> = rows.iter().map(|row| &row["repeat"]).collect();
+    assert_eq!(repeats, ["every 200 ms", "0 6 1 1 *"]);
+    broker.run(&["delayed", "cancel", "--exchange", "later", rows[1]["id"].as_str().unwrap()]);
+    assert_eq!(list().len(), 1);
+}

@@ -249,7 +249,9 @@ impl Mailbox {
                     *turn.memory -= entry.message.footprint();
                     self.come_due(*entry, turn);
                 }
-                Waiting::Cold { seen, .. } => self.recalls.add(seq, Recall::Due { seen }),
+                Waiting::Cold { seen, attempts } => {
+                    self.recalls.add(seq, Recall::Due { seen, attempts });
+                }
             }
         }
     }

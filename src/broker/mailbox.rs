@@ -22,6 +22,7 @@ use super::message::Message;
 use super::name::{Name, Time};
 use super::paging::Recalls;
 use super::peer::Onward;
+use super::repeat::{Repeat, repeats};
 use super::routing::mix;
 use super::stream::Stream;
 use super::turn::Turn;
@@ -395,6 +396,8 @@ impl Mailbox {
             self.discard(entry, Reason::DeliveryLimit, turn);
             return false;
         }
+        // A message that waits and says that it repeats begins to: one that came at once comes again at once.
+        let delay_ms = delay_ms.filter(|_| !repeats(&entry.message));
         let deliver_at = delay_ms.map_or(Time::ZERO, |ms| turn.now.plus_ms(ms));
         let counted = failed && self.counts_attempts();
         if entry.stored && (counted || delay_ms.is_some()) {
@@ -446,6 +449,10 @@ impl Mailbox {
 
     /// A hidden message may be seen now, or goes to the exchange that hid it.
     pub(super) fn come_due(&mut self, entry: Entry, turn: &mut Turn<'_>) {
+        // Only what waits since it was published says so: see `put_back`.
+        if let Ok(Some(repeat)) = Repeat::of(entry.message.properties()) {
+            return self.repeat(entry, &repeat, turn);
+        }
         if let Some(exchange) = self.feeds.clone() {
             self.remove_stored(&entry, turn);
             self.counts.settled += 1;

@@ -31,6 +31,7 @@ pub(super) enum Recall {
     /// Whether it was delivered before.
     Due {
         seen: bool,
+        attempts: u32,
     },
     /// It is the next of its key.
     Wanted {
@@ -178,8 +179,9 @@ impl Mailbox {
             for mut entry in whole {
                 match self.recalls.asked.remove(&entry.seq) {
                     Some(Recall::Expired) => self.discard(entry, Reason::Expired, turn),
-                    Some(Recall::Due { seen }) => {
+                    Some(Recall::Due { seen, attempts }) => {
                         entry.rest.redelivered |= seen;
+                        entry.rest.attempts = attempts;
                         self.come_due(entry, turn);
                     }
                     Some(Recall::Wanted { seen }) => {

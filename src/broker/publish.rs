@@ -15,6 +15,7 @@ use super::message::{Message, MessageId};
 use super::name::{Name, Time};
 use super::peer::is_outbox_name;
 use super::refusal::{Action, Kind, Refusal};
+use super::repeat::Repeat;
 use super::routing::Routed;
 use super::topology::is_delay_name;
 use super::{Broker, carry};
@@ -451,7 +452,14 @@ impl Broker {
         if exchanges.is_empty() {
             return;
         }
-        let Some(delay) = super::routing::delay_ms(message) else { return };
+        let repeat = || Repeat::of(message.properties()).ok().flatten();
+        let due = match super::routing::delay_ms(message) {
+            Some(delay) => now.plus_ms(delay),
+            None => match repeat() {
+                Some(repeat) => repeat.first(now),
+                None => return,
+            },
+        };
         let message = match with_blind_keys(message, more_keys) {
             Some(message) => Arc::new(message),
             None if message.size() <= DETACH_SIZE_MAX => Arc::new(message.detached()),
@@ -461,7 +469,7 @@ impl Broker {
             let id = self.delay_mailbox(vhost, exchange, now, out);
             let mut turn = carry!(self, now, out);
             if let Some(mailbox) = self.mailboxes.get_mut(&id) {
-                mailbox.append(message.clone(), now.plus_ms(delay), &mut turn);
+                mailbox.append(message.clone(), due, &mut turn);
                 self.dirty.push(id);
             }
         }

@@ -100,7 +100,10 @@ impl DelayedVerb {
                     Err(error) => return Err(mailbox::explain(error, &place.mailbox())),
                 };
                 let rows: Vec<Table> = rows.into_iter().map(row).collect();
-                show::rows(&rows, &["id", "due_in_ms", "key", "bytes"], broker.json)
+                let repeats = rows.iter().any(|row| row.get("repeat").is_some());
+                let repeat: &[_] = if repeats { &["repeat"] } else { &[] };
+                let columns = [&["id", "due_in_ms", "key", "bytes"], repeat].concat();
+                show::rows(&rows, &columns, broker.json)
             }
             Verb::Move { message, r#in } => {
                 let to = value::now_ms().saturating_add(r#in.as_millis() as u64);
@@ -138,7 +141,7 @@ fn row(found: Table) -> Table {
         row.set("id", id.clone());
     }
     row.set("due_in_ms", Value::I64(due - value::now_ms() as i64));
-    for name in ["due_ms", "exchange", "key", "bytes"] {
+    for name in ["due_ms", "exchange", "key", "bytes", "repeat"] {
         if let Some(value) = found.get(name) {
             row.set(name, value.clone());
         }

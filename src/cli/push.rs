@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use pillarbox::broker::{Properties, Value};
+use pillarbox::broker::{Cron, Properties, Value};
 use pillarbox::client::{NewMessage, Pushed, Receipt};
 use pillarbox_native::Code;
 use serde_json::json;
@@ -32,7 +32,8 @@ Examples:
   pillarbox push jobs 'resize 17.png'
   pillarbox push jobs --file photo.png --content-type image/png
   ls *.png | pillarbox push jobs --lines
-  pillarbox push --exchange logs --key app.error 'disk full'")]
+  pillarbox push --exchange logs --key app.error 'disk full'
+  pillarbox push --exchange later --key jobs --cron '0 6 * * mon-fri' 'good morning'")]
 pub(super) struct Push {
     /// The mailbox
     #[arg(required_unless_present = "exchange")]
@@ -51,8 +52,22 @@ pub(super) struct Push {
     /// Routing key for the exchange
     #[arg(long, value_name = "KEY", requires = "exchange")]
     key: Option<String>,
+    /// Let it come again and again at an exchange of the kind x-delayed-message: minute, hour, day of the month, month
+    /// and day of the week, in UTC
+    #[arg(long, value_name = "EXPRESSION", value_parser = cron, requires = "exchange", conflicts_with = "every")]
+    cron: Option<String>,
+    /// The same, so far apart
+    #[arg(long, value_name = "TIME", value_parser = value::duration, requires = "exchange")]
+    every: Option<Duration>,
+    /// So often after the first time; without it for ever
+    #[arg(long, value_name = "COUNT", requires = "exchange")]
+    times: Option<u32>,
     #[command(flatten)]
     properties: PropertyFlags,
+}
+
+fn cron(text: &str) -> Result<String, String> {
+    Cron::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 #[derive(Args)]
@@ -114,6 +129,16 @@ impl Push {
             Some(_) => self.key.clone().unwrap_or_default(),
             None => self.mailbox.clone().unwrap_or_default(),
         };
+        let mut header = |name: &str, value| self.properties.header.push((name.into(), value));
+        if let Some(cron) = &self.cron {
+            header("x-repeat-cron", Value::text(cron));
+        }
+        if let Some(every) = self.every {
+            header("x-repeat-period", Value::I64(every.as_millis() as i64));
+        }
+        if let Some(times) = self.times {
+            header("x-repeat-count", Value::I64(times.into()));
+        }
         let client = broker.connect().await?;
         let properties = self.properties.properties();
         let mut batches = self.batches()?;

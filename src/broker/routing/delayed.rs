@@ -2,6 +2,7 @@
 //!
 //! The exchange routes like its `x-delayed-type`; the waiting is the mailbox's.
 
+use crate::broker::repeat::repeats;
 use crate::broker::{Message, Refusal, TIME_SPAN_MAX_MS, Table, Value};
 
 /// Longer than this is no delay at all.
@@ -21,6 +22,11 @@ pub fn delay_ms(message: &Message) -> Option<u64> {
         other => other.as_i64()?,
     };
     (1..=DELAY_MAX_MS).contains(&delay).then_some(delay as u64)
+}
+
+/// Whether the message waits, once or again and again.
+pub fn waits(message: &Message) -> bool {
+    delay_ms(message).is_some() || repeats(message)
 }
 
 /// The kind by which an `x-delayed-message` exchange routes.

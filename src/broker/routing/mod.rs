@@ -28,7 +28,7 @@ use bytes::Bytes;
 
 use abroad::Beyond;
 pub use abroad::{Abroad, BindingChange};
-pub use delayed::delay_ms;
+pub use delayed::{delay_ms, waits};
 pub use equivalence::{bare, difference, type_name};
 pub use exchange::Exchange;
 use exchange::Keys;
@@ -103,7 +103,7 @@ pub struct Removed {
 pub struct Routed {
     /// The same exchange and key lead to the same mailboxes as long as `generation` stays.
     pub cacheable: bool,
-    /// Delayed exchanges that the message came to and asks to wait at (`delay_ms`).
+    /// Delayed exchanges that the message came to and asks to wait at (`waits`).
     /// When the time is up it is routed again, from there, without its wish to wait.
     pub delayed: Vec<Name>,
 }
@@ -347,7 +347,7 @@ impl Exchanges {
             }
             if exchange.delayed() {
                 routed.cacheable = false;
-                if delay_ms(message).is_some() {
+                if waits(message) {
                     routed.delayed.push(name);
                     continue;
                 }

@@ -21,6 +21,7 @@ mod publishing;
 mod quotas;
 mod random;
 mod recovery;
+mod repeat;
 mod request;
 mod retry;
 mod schedule;

@@ -11,8 +11,8 @@ use crate::broker::inspect::{
     MailboxView,
 };
 use crate::broker::{
-    ConnectionId, Holder, Limited, Name, PeerView, PolicyDefinition, Request, Seq, Table, Time,
-    Value,
+    ConnectionId, Holder, Limited, Name, PeerView, PolicyDefinition, Repeat, Request, Seq, Table,
+    Time, Value,
 };
 use crate::sessions::Outbox;
 
@@ -200,6 +200,9 @@ fn delayed(view: DelayedView) -> Table {
         row.text("exchange", message.exchange());
         row.text("key", &String::from_utf8_lossy(message.key()));
         row.number("bytes", message.body().len() as u64);
+        if let Ok(Some(repeat)) = Repeat::of(message.properties()) {
+            row.text("repeat", &repeat.to_string());
+        }
     }
     row.0
 }

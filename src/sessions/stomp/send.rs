@@ -14,8 +14,8 @@ use super::subscription::{AckMode, Subscription};
 use super::transaction::Action;
 use crate::broker::access::check_sender;
 use crate::broker::{
-    ChannelId, Command, Consume, DeclareMailbox, Message, NEUTRAL, Name, Publish, Request, Source,
-    Table, Time,
+    ChannelId, Command, Consume, DeclareMailbox, Message, NEUTRAL, Name, Publish, Repeat, Request,
+    Source, Table, Time,
 };
 use crate::sessions::Outbox;
 
@@ -45,7 +45,13 @@ impl Open {
         let headers = &frame.headers;
         let address = self.address(headers)?;
         let mut properties = properties(headers)?;
-        let deliver_at = deliver_at(headers, now)?;
+        let mut deliver_at = deliver_at(headers, now)?;
+        let repeat = Repeat::of(&properties);
+        if let Some(repeat) = repeat.map_err(|name| Fault::invalid_header("SEND", name))?
+            && deliver_at <= now
+        {
+            deliver_at = repeat.first(now);
+        }
         expire(headers, now, &mut properties)?;
         check_sender(&self.user, self.impersonator, properties.user_id.as_deref())
             .map_err(|refusal| Fault::refused(&refusal))?;
