@@ -40,10 +40,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -81,6 +83,9 @@ use crate::store::{Options, Store, StoreError};
 const DISK_FREE_MIN_MAX: u64 = 1 << 30;
 /// Messages in memory, on a machine of any size, unless the settings say otherwise.
 const MESSAGES_MEMORY_MAX: u64 = 1 << 30;
+/// How often and how long to wait for another broker to let go of the data directory.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_WAIT: Duration = Duration::from_millis(100);
 /// The session ends a slow login itself, in its protocol's words, before the socket is closed without any.
 const LOGIN_MARGIN_MS: u64 = 5000;
 /// What may come with a message besides its body, before it is understood.
@@ -324,7 +329,18 @@ async fn load_tls(
     Ok(Some((Arc::new(tls), watcher)))
 }
 
+/// A broker that was killed lets go of its files a moment later.
 async fn open_store(config: &Config) -> Result<(Store, Recovered), StartError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match try_open_store(config).await {
+            Err(StartError::Locked(_)) => sleep(LOCK_WAIT).await,
+            other => return other,
+        }
+    }
+    try_open_store(config).await
+}
+
+async fn try_open_store(config: &Config) -> Result<(Store, Recovered), StartError> {
     let directory = config.store.directory.clone();
     let in_memory = config.store.in_memory;
     let opened = spawn_blocking(move || {
