@@ -280,6 +280,49 @@ fn definitions_move_between_brokers_that_run_and_that_do_not() {
     assert_eq!(code, Some(2), "{text}");
 }
 
+/// Commands of somebody who may read the data directory, and knows no password.
+fn by_owner(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+    command.args(arguments).arg("--data-dir").arg(directory).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"secret\n").unwrap();
+    told(&child.wait_with_output().unwrap())
+}
+
+#[test]
+fn who_may_read_the_data_directory_needs_no_password() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("owner.json");
+    let broker = Broker::start_in(directory.path(), false);
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let owner = |arguments: &[&str]| by_owner(directory.path(), arguments);
+    assert_eq!(owner(&["user", "put", "anna", "--tag", "administrator"]).0, Some(0));
+    assert_eq!(
+        owner(&["permission", "put", "anna", "--configure", ".*", "--write", ".*"]).0,
+        Some(0)
+    );
+    // The last that everybody knows.
+    assert_eq!(owner(&["user", "delete", "guest"]).0, Some(0));
+    assert_eq!(broker.fails(&["mailbox", "list"]).0, Some(3));
+    assert_eq!(owner(&["mailbox", "declare", "jobs"]).0, Some(0));
+    let as_anna = ["mailbox", "list", "--user", "anna", "--password", "secret"];
+    assert!(broker.run(&as_anna).contains("jobs"));
+
+    // It is killed: what it left lets nobody in, and the files themselves are administered.
+    drop(broker);
+    assert!(file.exists());
+    assert_eq!(owner(&["user", "put", "bert"]).0, Some(0));
+    assert_eq!(owner(&["permission", "put", "bert", "--read", ".*"]).0, Some(0));
+    let broker = Broker::start_in(directory.path(), false);
+    assert!(
+        broker.run(&["mailbox", "list", "--user", "bert", "--password", "secret"]).contains("jobs")
+    );
+    assert_eq!(owner(&["mailbox", "list", "--user", "nobody"]).0, Some(1));
+    let (code, text) = by_owner(&directory.path().join("nowhere"), &["mailbox", "list"]);
+    assert_eq!(code, Some(2), "{text}");
+}
+
 #[test]
 fn settled_messages_come_again_also_after_the_broker_was_killed() {
     let directory = tempfile::tempdir().unwrap();

@@ -226,6 +226,9 @@ pub enum Request {
     Commit(Vec<Command>),
     /// What is known of a user, so that a password can be checked outside. Before `Open`. `Reply::Credential`.
     Credential(Name),
+    /// The same of an administrator, whoever it is, if there is one of those who may enter this virtual host: for who
+    /// has proven to be the broker's owner. `Reply::Administrator`.
+    Administrator(Name),
     /// One channel more of a user who may not have any number of them. Others come to be with their first use.
     OpenChannel,
     /// May the connection's user still be here, and its consumers? After a credential was renewed.

@@ -137,6 +137,7 @@ pub enum Reply {
     /// The delivery, and how many are still ready.
     Got(Option<Box<(Delivery, u64)>>),
     Credential(Option<Box<Credential>>),
+    Administrator(Option<Box<(Name, Credential)>>),
     /// Whether any mailbox or delay took it.
     Routed(bool),
     /// Nothing was done: publishers are stopped, and why.

@@ -325,7 +325,8 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) {
-        let anonymous = matches!(request, Request::Credential(_)) || from == SERVER;
+        let anonymous = matches!(request, Request::Credential(_) | Request::Administrator(_));
+        let anonymous = anonymous || from == SERVER;
         if !anonymous && let Err(refusal) = self.whose(from) {
             let event = Event::Reply { channel, ticket, result: Err(refusal) };
             return out.push(Effect::NotifyDurable(from, event));
@@ -415,6 +416,11 @@ impl Broker {
             Request::Credential(user) => {
                 let credential = self.access.credential(&user).cloned().map(Box::new);
                 Ok(Reply::Credential(credential))
+            }
+            Request::Administrator(vhost) => {
+                let user = self.access.administrator(&vhost);
+                let user = user.map(|it| Box::new((it.name.clone(), it.credential.clone())));
+                Ok(Reply::Administrator(user))
             }
             Request::OpenChannel => self.open_channel(from, channel),
             Request::CheckAccess => self.check_access(from, now, out),

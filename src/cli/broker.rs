@@ -2,10 +2,13 @@
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
-use pillarbox::client::{Client, Connect, Proof, Tls};
+use pillarbox::client::{Client, Connect, Error, Proof, Tls};
+use pillarbox::server::Server;
+use tokio::sync::Mutex;
 
 use super::Failure;
 
@@ -13,37 +16,37 @@ use super::Failure;
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Broker")]
 pub(super) struct Broker {
-    /// Where the broker's native listener is
+    /// Where the broker's native listener is [default: 127.0.0.1:8475]
     #[arg(
         long,
         global = true,
         value_name = "HOST:PORT",
         env = "PILLARBOX_BROKER",
-        default_value = "127.0.0.1:8475",
         hide_env_values = true
     )]
-    broker: String,
-    /// Log in as this user
+    broker: Option<String>,
+    /// Administer the broker of this data directory without a password, also one that does not run. Without any login,
+    /// ./pillarbox-data is tried, then guest
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+    /// Log in as this user [default: guest]
     #[arg(
         long,
         global = true,
         value_name = "NAME",
         env = "PILLARBOX_USER",
-        default_value = "guest",
         hide_env_values = true
     )]
-    user: String,
+    user: Option<String>,
     /// The user's password; better given by the variable, which others cannot see
     #[arg(
         long,
         global = true,
         value_name = "PASSWORD",
         env = "PILLARBOX_PASSWORD",
-        default_value = "guest",
-        hide_default_value = true,
         hide_env_values = true
     )]
-    password: String,
+    password: Option<String>,
     /// Virtual host
     #[arg(
         long,
@@ -75,24 +78,83 @@ pub(super) struct Broker {
     /// Print JSON, for programs
     #[arg(long, global = true)]
     pub(super) json: bool,
+    // The broker of the data directory, where none ran. (Not a flag.)
+    #[arg(skip)]
+    inside: Arc<Mutex<Option<pillarbox::Broker>>>,
 }
+
+/// What a login without a name or a password means.
+const GUEST: &str = "guest";
 
 impl Broker {
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
+        if let Some(directory) = &self.data_dir {
+            return match self.connect_as_owner(directory).await? {
+                Some(client) => Ok(client),
+                None => self.connect_inside(directory).await,
+            };
+        }
+        let names_nobody = self.broker.is_none()
+            && self.user.is_none()
+            && self.password.is_none()
+            && self.tls_ca.is_none();
+        if names_nobody && let Some(client) = self.connect_as_owner(&usual_directory()).await? {
+            return Ok(client);
+        }
+        let (user, password) = self.login();
+        let usual = Connect::default();
         let connect = Connect {
-            address: self.broker.clone(),
-            user: self.user.clone(),
+            address: self.broker.clone().unwrap_or_else(|| usual.address.clone()),
+            user: user.into(),
             proof: if self.tls_login {
                 Proof::Certificate
             } else {
-                Proof::Password(self.password.clone())
+                Proof::Password(password.into())
             },
-            vhost: self.vhost.clone(),
             tls: self.tls()?,
-            name: "pillarbox command line".into(),
-            ..Connect::default()
+            ..self.introduced(usual)
         };
         Ok(Client::connect(&connect).await?)
+    }
+
+    fn introduced(&self, connect: Connect) -> Connect {
+        let name = "pillarbox command line".into();
+        Connect { vhost: self.vhost.clone(), name, ..connect }
+    }
+
+    /// With what the broker that runs on the directory left there, if one does and lets us in.
+    async fn connect_as_owner(&self, directory: &Path) -> Result<Option<Client>, Failure> {
+        let Ok(file) = std::fs::read(directory.join("owner.json")) else { return Ok(None) };
+        let Ok(connect) = Connect::by_owner(&file) else { return Ok(None) };
+        let mut connect = self.introduced(connect);
+        connect.user = self.user.clone().unwrap_or_default();
+        match Client::connect(&connect).await {
+            Ok(client) => Ok(Some(client)),
+            // Left by a broker that was killed.
+            Err(Error::NoBroker { .. } | Error::OtherProtocol { .. } | Error::Login(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Runs the broker of the directory without listeners, for as long as the verb.
+    async fn connect_inside(&self, directory: &Path) -> Result<Client, Failure> {
+        let mut inside = self.inside.lock().await;
+        if inside.is_none() {
+            *inside = Some(open_inside(directory).await?);
+        }
+        let local = inside.as_ref().and_then(pillarbox::Broker::server).map(Server::local);
+        let local = local.ok_or_else(|| Failure::failed("the broker does not run"))?;
+        let connect = Connect {
+            address: directory.display().to_string(),
+            user: self.user.clone().unwrap_or_default(),
+            proof: Proof::Token(local.token()),
+            ..self.introduced(Connect::default())
+        };
+        Ok(Client::over(local.connect(), &connect).await?)
+    }
+
+    pub(super) fn data_dir(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
     }
 
     pub(super) fn tls(&self) -> Result<Option<Tls>, Failure> {
@@ -110,7 +172,7 @@ impl Broker {
     }
 
     pub(super) fn login(&self) -> (&str, &str) {
-        (&self.user, &self.password)
+        (self.user.as_deref().unwrap_or(GUEST), self.password.as_deref().unwrap_or(GUEST))
     }
 
     /// Runs a verb to its end.
@@ -120,6 +182,29 @@ impl Broker {
     ) -> Result<(), Failure> {
         let runtime: io::Result<_> =
             tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(Failure::failed)?.block_on(verb)
+        runtime.map_err(Failure::failed)?.block_on(async {
+            let outcome = verb.await;
+            match self.inside.lock().await.take() {
+                // What the verb did is durable when this returns.
+                Some(broker) => {
+                    let stopped = broker.stop().await.map_err(Failure::failed);
+                    outcome.and(stopped)
+                }
+                None => outcome,
+            }
+        })
     }
+}
+
+fn usual_directory() -> PathBuf {
+    pillarbox::config::Config::default().store.directory
+}
+
+/// The broker of a directory that no other runs on.
+pub(super) async fn open_inside(directory: &Path) -> Result<pillarbox::Broker, Failure> {
+    if !directory.is_dir() {
+        let text = format!("{} is not a directory", directory.display());
+        return Err(Failure::wrong(text));
+    }
+    pillarbox::Broker::open(directory).await.map_err(Failure::failed)
 }

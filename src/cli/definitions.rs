@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::broker::Broker;
+use super::broker::{Broker, open_inside};
 use super::web::{self, Answer, Question};
 use super::{Failure, show};
 
@@ -26,9 +26,6 @@ pub(super) struct DefinitionsVerb {
         hide_env_values = true
     )]
     http: String,
-    /// Of a broker that does not run: its data directory
-    #[arg(long, global = true, value_name = "DIRECTORY")]
-    data_dir: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -73,7 +70,7 @@ impl DefinitionsVerb {
     async fn ask(&self, method: &str, body: &[u8], broker: &Broker) -> Result<Answer, Failure> {
         let login = Some(broker.login());
         let question = Question { method, path: PATH, login, body };
-        let answer = match &self.data_dir {
+        let answer = match broker.data_dir() {
             None => web::ask(&self.http, broker, &question).await?,
             Some(directory) => ask_inside(directory, &question).await?,
         };
@@ -93,11 +90,7 @@ impl DefinitionsVerb {
 
 /// Starts the broker of a directory without listeners for the one question. Whoever may read the files needs no login.
 async fn ask_inside(directory: &Path, question: &Question<'_>) -> Result<Answer, Failure> {
-    if !directory.is_dir() {
-        let text = format!("{} is not a directory", directory.display());
-        return Err(Failure::wrong(text));
-    }
-    let inside = pillarbox::Broker::open(directory).await.map_err(Failure::failed)?;
+    let inside = open_inside(directory).await?;
     let local = inside.server().map(pillarbox::server::Server::local);
     let answer = match local {
         Some(local) => web::exchange(local.http(), question).await,

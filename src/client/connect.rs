@@ -21,6 +21,7 @@ use super::reader::FRAME_SIZE_MAX;
 pub struct Connect {
     /// `HOST:PORT`.
     pub address: String,
+    /// With a token, empty for an administrator, whoever it is.
     pub user: String,
     pub proof: Proof,
     pub vhost: String,

@@ -89,7 +89,7 @@ pub(super) struct Sessions {
     pub(super) amqp: Arc<amqp::Settings>,
     pub(super) stomp: Arc<stomp::Settings>,
     pub(super) native: Arc<native::Settings>,
-    /// Of connections inside the process.
+    /// Of connections inside the process and from this machine.
     pub(super) local: Arc<native::Settings>,
     /// Of other hosts, where there may be any.
     pub(super) peering: Option<Arc<Peering>>,
@@ -200,7 +200,9 @@ fn stomp_session(facts: Facts, sessions: &Sessions) -> Box<dyn Session> {
 }
 
 pub(super) fn native_session(facts: Facts, sessions: &Sessions) -> Box<dyn Session> {
-    Box::new(NativeSession::new(facts, sessions.native.clone()))
+    // The token is of this machine: it does not travel to another.
+    let settings = if facts.loopback { &sessions.local } else { &sessions.native };
+    Box::new(NativeSession::new(facts, settings.clone()))
 }
 
 /// Both ends of a socket.

@@ -12,6 +12,7 @@ mod clock;
 mod committer;
 mod connection;
 mod fatal;
+mod file;
 mod first_user;
 mod http;
 mod intake;
@@ -21,6 +22,7 @@ mod membership;
 mod newcomer;
 mod notice;
 mod outbox;
+mod owner;
 mod pace;
 mod password;
 mod peering;
@@ -64,6 +66,7 @@ use self::listener::{Door, Listener, Sessions};
 use self::membership::Members;
 use self::newcomer::Newcomers;
 use self::notice::Notice;
+use self::owner::Owner;
 use self::pace::Pace;
 use self::peering::Peering;
 use self::throttle::Patience;
@@ -105,6 +108,8 @@ pub struct Server {
     connections: TaskTracker,
     notices: mpsc::UnboundedSender<Notice>,
     stop_timeout: Period,
+    /// Gone with the server.
+    _owner: Option<Owner>,
 }
 
 /// Every way a start can fail.
@@ -114,6 +119,8 @@ pub enum StartError {
     Locked(PathBuf),
     #[error("cannot open the data directory {}: {error}", directory.display())]
     Store { directory: PathBuf, error: StoreError },
+    #[error("cannot write {}: {error}", path.display())]
+    Owner { path: PathBuf, error: std::io::Error },
     #[error("cannot listen on {address} for {protocol}: {error}")]
     Bind { protocol: &'static str, address: SocketAddr, error: std::io::Error },
     #[error(
@@ -274,6 +281,7 @@ impl Server {
         if let Some(peering) = peering {
             tokio::spawn(peering.dial_all(door.clone()));
         }
+        let owner = owner::publish(&config, &listening, &token).await?;
         for listener in listeners {
             tokio::spawn(listener.accept(door.clone()));
         }
@@ -284,6 +292,7 @@ impl Server {
             local: Local { door, token, user: config.login.user },
             notices,
             stop_timeout: config.runtime.stop_timeout,
+            _owner: owner,
         })
     }
 

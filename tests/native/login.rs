@@ -84,6 +84,21 @@ fn the_token_stands_for_any_password() {
     }
 }
 
+#[test]
+fn who_has_the_token_and_names_nobody_is_an_administrator() {
+    for (vhost, expected) in [("/", "Done 1"), ("nowhere", "Goodbye 0 404")] {
+        let mut house = House::new();
+        let settings = Settings { token: Some(Token(b"secret".to_vec())), ..Settings::default() };
+        let client = house.connect(settings, true);
+        house.say(client, |out| {
+            encode_preface(out);
+            let named = Login { mechanism: Login::TOKEN, proof: b"secret", ..login("", "") };
+            Login { vhost, ..named }.encode(1, out);
+        });
+        assert_eq!(house.heard(client), ["Hello 0", expected]);
+    }
+}
+
 #[rstest]
 #[case::without_a_name("", Some("guest"), "Done 1")]
 #[case::by_name("guest", Some("guest"), "Done 1")]

@@ -166,6 +166,12 @@ impl Access {
         self.credential(user).is_some_and(|credential| credential.tags.iter().any(|it| it == tag))
     }
 
+    /// The first by name, rather of those who may enter the virtual host.
+    pub fn administrator(&self, vhost: &str) -> Option<&UserDefinition> {
+        let all = || self.users.values().filter(|user| self.is_administrator(&user.name));
+        all().find(|user| self.may_enter(&user.name, vhost)).or_else(|| all().next())
+    }
+
     pub fn is_administrator(&self, user: &str) -> bool {
         self.has_tag(user, "administrator")
     }

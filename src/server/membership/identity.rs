@@ -1,7 +1,6 @@
 //! Who this host is: an id made once and kept in the data directory, and what the settings say.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,10 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::broker::{Name, Time};
 use crate::config::Peers;
 use crate::peers::{Host, HostId, host_name};
+use crate::server::file::{read_small, replace};
 
 const FILE: &str = "host.json";
-/// Files of a host are small; a larger one is none of ours.
-const FILE_SIZE_MAX: u64 = 4 << 20;
 
 /// Every way in which a host cannot be told who it is.
 #[derive(Debug, thiserror::Error)]
@@ -100,26 +98,10 @@ fn random() -> Result<u128, getrandom::Error> {
     Ok(u128::from_be_bytes(bytes))
 }
 
-/// A file, unless it is larger than any of ours.
-pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(path)?.len() > FILE_SIZE_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
-    }
-    fs::read(path)
-}
-
-/// The file has either its old content or all of the new one, whenever the power goes.
-pub(super) fn replace(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let unfinished = directory.join(format!("{name}.new"));
-    let mut file = File::create(&unfinished)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, directory.join(name))?;
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::config::HostName;
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use super::identity::{read_small, replace};
 use crate::peers::Host;
+use crate::server::file::{read_small, replace};
 
 const FILE: &str = "hosts.json";
 

@@ -4,9 +4,9 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::identity::read_small;
 use crate::config::{Config, Secret};
 use crate::peers::PeerAddress;
+use crate::server::file::read_small;
 
 /// As many as a tag of HMAC-SHA-256 that is cut in half.
 const SIZE_MIN: usize = 16;

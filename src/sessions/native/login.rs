@@ -88,7 +88,11 @@ impl Login {
     }
 
     pub(super) fn look_up(&self) -> Command {
-        let request = Request::Credential(self.user.clone());
+        // Who has the token need not know who may do everything here.
+        let request = match self.mechanism == wire::Login::TOKEN && self.user.is_empty() {
+            true => Request::Administrator(self.vhost.clone()),
+            false => Request::Credential(self.user.clone()),
+        };
         Command::Request(MAIN, CREDENTIAL_TICKET, Box::new(request))
     }
 
@@ -124,6 +128,9 @@ impl Login {
             },
             _ if self.mechanism == wire::Login::CERTIFICATE => {
                 fault(format!("no user '{}', whom the certificate names", self.user))
+            }
+            _ if self.mechanism == wire::Login::TOKEN => {
+                fault("the token is not of this run of the broker, or the user is gone".into())
             }
             _ => fault(format!("wrong password for user '{}', or no such user", self.user)),
         }

@@ -225,6 +225,13 @@ impl Session for NativeSession {
         match event {
             Event::Reply { ticket: CREDENTIAL_TICKET, result, .. } => match result {
                 Ok(Reply::Credential(credential)) => self.looked_up(credential, out),
+                Ok(Reply::Administrator(Some(found))) => {
+                    let (user, credential) = *found;
+                    if let State::Login(login) = &mut self.state {
+                        login.user = user;
+                    }
+                    self.looked_up(Some(Box::new(credential)), out);
+                }
                 _ => self.looked_up(None, out),
             },
             Event::Reply { ticket: OPEN_TICKET, result, .. } => self.opened(result, now, out),
