@@ -480,3 +480,51 @@ async fn a_mailbox_is_read_from_another_host_and_comes_back_when_its_home_does()
     to_a.delete("work", false, false).await.expect("deleted");
     assert!(to_b.find("work").await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_drained_before_it_is_stopped() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut b = Broker::start(directory.path(), "b", "127.0.0.1:0", &[]);
+    let a = Broker::start(directory.path(), "a", "127.0.0.1:0", &[&b.peers]);
+    let (to_a, to_b) = (a.client().await, b.client().await);
+    to_b.declare(&Mailbox::durable("work")).await.expect("declared");
+    to_a.declare(&Mailbox::durable("own")).await.expect("declared");
+    knows(&to_a, "b", 1, 0).await;
+    push(&to_a, "own", bodies(0..2)).await;
+    let held = to_a.pull("own", 1, Duration::from_secs(5)).await.expect("a message");
+    assert_eq!(held.deliveries.len(), 1);
+    b.kill();
+    push(&to_a, "work", bodies(0..500)).await;
+    let said = a.cli(&["drain", "--deadline", "1"]);
+    let text = "pillarbox: after 1 s there are left: 500 messages for host 'b'\n";
+    assert_eq!(said, (1, text.into()));
+    assert!(to_a.pull("own", 1, Duration::ZERO).await.is_err(), "the client was sent away");
+    let refused = a.cli(&["push", "own", "m"]);
+    assert_eq!(refused, (1, "pillarbox: this host is being drained\n".into()));
+    assert!(a.get("/api/drain").contains(r#""draining":true"#));
+    assert!(a.send("GET", "/api/health/ready", "").starts_with("HTTP/1.1 503"));
+
+    let b = b.restart(&[&a.peers]);
+    let said = a.cli(&["drain"]);
+    assert_eq!(said, (0, "drained; 2 messages rest in queues of this host\n".into()));
+    let to_b = b.client().await;
+    assert_eq!(take(&to_b, "work", 500).await, bodies(0..500));
+    // Here it still knows where those live; after a leave it does not.
+    let row = peer(&to_b, "a").await.expect("it is known");
+    assert_eq!(
+        (number(&row, "mailboxes"), row.get("from").and_then(Value::as_str)),
+        (1, Some("up"))
+    );
+    let left = a.send("POST", "/api/drain", r#"{"leave":true}"#);
+    assert!(left.starts_with("HTTP/1.1 200"), "{left}");
+    until("word of its leave", async || {
+        let row = peer(&to_b, "a").await?;
+        (number(&row, "mailboxes") == 0 && a.get("/api/drain").contains(r#""untold":0"#))
+            .then_some(())
+    })
+    .await;
+    // As it starts again, all is as before.
+    let a = a.restart(&[&b.peers]);
+    assert_eq!(take(&a.client().await, "own", 2).await.len(), 2);
+    knows(&to_b, "a", 1, 0).await;
+}

@@ -29,6 +29,7 @@ impl Broker {
         open: Open,
     ) -> Result<Reply, Refusal> {
         self.check_room(&open)?;
+        self.admit(from, &open.user, open.protocol)?;
         let (vhost_name, user) = (open.vhost.clone(), open.user.clone());
         if !self.access.may_enter(&user, &vhost_name) {
             let reason = String::new();

@@ -247,6 +247,11 @@ pub enum Request {
         host: Name,
         fate: super::Fate,
     },
+    /// Clients are sent away and stay out until the next start; what waits for other hosts goes on. With `leave`, other
+    /// hosts are told that nothing lives here any longer. `Reply::Done`. Needs an administrator.
+    Drain {
+        leave: bool,
+    },
     /// The same request as if this user had asked it, in this virtual host. From the server itself.
     OnBehalf(Box<OnBehalf>),
     /// One message, without a channel. `Reply::Routed`, or `Reply::Stopped` where publishers are.

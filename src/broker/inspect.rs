@@ -64,6 +64,8 @@ pub enum Inspect {
     Peers { after: Option<Name>, count: usize },
     /// Counters of mailboxes in order of number, after a number.
     Samples { after: Option<MailboxId>, count: usize },
+    /// How far the host is drained.
+    Drain,
     /// The whole broker.
     Overview,
 }
@@ -84,6 +86,7 @@ pub enum Inspection {
     Definitions(Vec<Definition>),
     Peers(Vec<PeerView>),
     Samples(Vec<MailboxSample>),
+    Drain(super::DrainView),
     Overview(Box<Overview>),
 }
 
@@ -276,6 +279,10 @@ impl Broker {
             Inspect::Samples { after, count } => {
                 self.check_sight(from, None)?;
                 Inspection::Samples(self.samples(*after, *count))
+            }
+            Inspect::Drain => {
+                self.check_sight(from, None)?;
+                Inspection::Drain(self.drain_view())
             }
             Inspect::Overview => {
                 self.check_sight(from, None)?;

@@ -22,6 +22,7 @@ mod dedup;
 mod definition;
 mod delay;
 mod dispatch;
+mod drain;
 mod event;
 mod expiry;
 mod flow;
@@ -67,6 +68,7 @@ pub use browse::{Bookmark, Browse, Browsed, Found, HolderView, NoPlace, NoState,
 pub use command::*;
 pub use cron::{Cron, CronError};
 pub use definition::*;
+pub use drain::DrainView;
 pub use event::*;
 pub use flow::{Deaths, Inflow, Outflow, Passage, ProtocolFlow, Sizes, Waits};
 pub use keep::{Rewind, Rewound};
@@ -88,6 +90,7 @@ pub use value::{Table, TableKey, Value};
 use access::Access;
 use connection::{Channel, Connection};
 use dead_letter::Burial;
+use drain::Drain;
 use keep::Keeping;
 use mailbox::{Asker, Mailbox};
 use peer::Peers;
@@ -140,6 +143,8 @@ pub struct Broker {
     flows: Vec<ProtocolFlow>,
     parameters: BTreeMap<DefinitionKey, ParameterDefinition>,
     peers: Peers,
+    /// The host is taken out of service.
+    drain: Option<Drain>,
     /// While a request is done on somebody's behalf: the user and the virtual host.
     acting: Option<(Name, Name)>,
     /// Reused between publishes.
@@ -222,6 +227,7 @@ impl Broker {
             flows: vec![ProtocolFlow { protocol: "broker", ..ProtocolFlow::default() }],
             parameters: BTreeMap::new(),
             peers,
+            drain: None,
             acting: None,
             names: Vec::new(),
         };
@@ -331,7 +337,11 @@ impl Broker {
             let event = Event::Reply { channel, ticket, result: Err(refusal) };
             return out.push(Effect::NotifyDurable(from, event));
         }
-        let request = match self.ask_afar(from, channel, ticket, request, now, out) {
+        let asked = match self.is_idle_for(from, &request) {
+            true => Err(Refusal::NotAllowed(drain::DRAINED.into())),
+            false => self.ask_afar(from, channel, ticket, request, now, out),
+        };
+        let request = match asked {
             Ok(Some(request)) => request,
             Ok(None) => return,
             Err(refusal) => {
@@ -426,6 +436,7 @@ impl Broker {
             Request::CheckAccess => self.check_access(from, now, out),
             Request::Define(definition) => self.define(from, definition, now, out),
             Request::Undefine(key) => self.undefine(from, &key, now, out),
+            Request::Drain { leave } => self.drain(from, leave, now, out),
             Request::ForgetPeer { host, fate } => self.forget_peer(from, &host, &fate, now, out),
             Request::SetQuota { holder, quota, most } => {
                 self.set_quota(from, &holder, quota, most, now, out)

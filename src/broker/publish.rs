@@ -181,6 +181,9 @@ impl Broker {
         more_keys: &[Bytes],
     ) -> Result<Name, Refusal> {
         let (user, vhost_name) = self.whose(from)?;
+        if let Some(why) = self.idle(from) {
+            return Err(Refusal::NotAllowed(why.into()));
+        }
         check_expiration(message)?;
         let exchange = message.exchange();
         self.access.check(&user, &vhost_name, Action::Write, Kind::Exchange, exchange)?;
@@ -209,6 +212,9 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<super::Reply, Refusal> {
+        if let Some(why) = self.idle(from) {
+            return Ok(super::Reply::Stopped(why));
+        }
         let vhost = self.check_publish(from, &message, &[])?;
         if let Some(why) = self.alarm {
             return Ok(super::Reply::Stopped(why));

@@ -7,6 +7,7 @@ mod check;
 mod cursor;
 mod definitions;
 mod delayed;
+mod drain;
 mod health;
 mod kv;
 mod limit;
@@ -92,6 +93,7 @@ enum Verb {
     Consumer(Box<To<watch::ConsumerVerb>>),
     Connection(Box<To<watch::ConnectionVerb>>),
     Peer(Box<To<peer::PeerVerb>>),
+    Drain(Box<To<drain::DrainVerb>>),
     User(Box<To<user::UserVerb>>),
     Permission(Box<To<user::PermissionVerb>>),
     Limit(Box<To<limit::LimitVerb>>),
@@ -131,6 +133,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Consumer(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Connection(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Peer(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Drain(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::User(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Permission(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Limit(it) => it.broker.run(it.verb.run(&it.broker)),

@@ -34,6 +34,8 @@ pub enum List {
     Keys,
     /// Cursors and groups of one stream.
     Cursors,
+    /// How far the host is drained: one row.
+    Drain,
 }
 
 /// What administrators define.
@@ -48,6 +50,8 @@ pub enum Defined {
     Limit,
     /// A cursor or a group of a stream; for whoever may read it.
     Cursor,
+    /// Takes the host out of service, until it starts again.
+    Drain,
 }
 
 impl List {
@@ -67,6 +71,7 @@ impl List {
             Self::Peers => wire::List::PEERS,
             Self::Keys => wire::List::KEYS,
             Self::Cursors => wire::List::CURSORS,
+            Self::Drain => wire::List::DRAIN,
         }
     }
 }
@@ -81,6 +86,7 @@ impl Defined {
             Self::OperatorPolicy => wire::Define::OPERATOR_POLICY,
             Self::Limit => wire::Define::LIMIT,
             Self::Cursor => wire::Define::CURSOR,
+            Self::Drain => wire::Define::DRAIN,
         }
     }
 }

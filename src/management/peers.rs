@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::metrics::Page;
-use crate::broker::{PeerView, Time};
+use crate::broker::{DrainView, PeerView, Time};
 
 pub fn peer(view: &PeerView, now: Time) -> Value {
     let state = |since: Option<Time>| match since {
@@ -25,6 +25,18 @@ pub fn peer(view: &PeerView, now: Time) -> Value {
         "refused": view.refused,
         "error": view.error.as_ref().map(|(at, text)| json!({"text": text, "at_ms": at.0})),
         "shadowed": shadowed,
+    })
+}
+
+/// How far a host is drained.
+pub fn drain(view: &DrainView) -> Value {
+    json!({
+        "draining": view.draining,
+        "connections": view.connections,
+        "unsettled": view.unsettled,
+        "waiting": view.waiting,
+        "untold": view.untold,
+        "resting": view.resting,
     })
 }
 

@@ -125,6 +125,8 @@ routes! {
     Get "/api/peers" Monitoring Peers "Other hosts, the links to them, and what waits for them"
     Delete "/api/peers/{name}" Administrator ForgetPeer "Forgets a host that is gone; ?messages=drop: also what waits for it"
     Post "/api/peers/{name}/redirect" Administrator RedirectPeer "Forgets a host that is gone, and sends what waits for it to the host `to`, or to where its queues live now"
+    Get "/api/drain" Monitoring DrainState "How far this host is drained"
+    Post "/api/drain" Administrator Drain "Takes this host out of service until it starts again; with `leave`, other hosts are told that nothing lives here"
     Get "/api/nodes" Monitoring Nodes "This host, as a list of one"
     Get "/api/nodes/{node}" Monitoring Node "This host"
     Get "/api/nodes/{node}/memory" Monitoring NodeMemory "Memory in use"

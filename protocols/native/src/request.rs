@@ -445,6 +445,8 @@ impl List<'_> {
     pub const LIMITS: u8 = 12;
     /// Other hosts, and what waits for them.
     pub const PEERS: u8 = 14;
+    /// How far the host is drained: one row.
+    pub const DRAIN: u8 = 15;
     /// Of the key-value mailbox that is named.
     pub const KEYS: u8 = 10;
     /// Cursors and groups of the stream that is named.
@@ -574,6 +576,8 @@ impl Define<'_> {
     pub const CURSOR: u8 = 13;
     /// A host that is gone; only to be removed.
     pub const PEER: u8 = 14;
+    /// The host is taken out of service; only to be defined.
+    pub const DRAIN: u8 = 15;
 
     pub fn encode(&self, id: u32, out: &mut BytesMut) {
         write_frame(Kind::Define, 0, id, out, |out| {

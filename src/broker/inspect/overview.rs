@@ -46,7 +46,7 @@ impl Broker {
             exchanges: self.vhosts.values().map(|it| it.exchanges.count() as u64).sum(),
             mailboxes: self.mailboxes.len() as u64,
             memory: self.memory,
-            alarm: self.alarm,
+            alarm: self.alarm.or_else(|| self.drain.as_ref().map(|_| "drained")),
             ..Overview::default()
         };
         for mailbox in self.mailboxes.values() {

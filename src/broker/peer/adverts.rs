@@ -21,6 +21,8 @@ const GONE_MAX: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct Adverts {
     on: bool,
+    /// Nothing that comes is told.
+    withdrawn: bool,
     /// From 1 on, so that who was told something never asks as if it were not.
     version: u64,
     entries: BTreeMap<DefinitionKey, Entry>,
@@ -42,7 +44,7 @@ struct Entry {
 impl Adverts {
     pub(super) fn new(on: bool) -> Self {
         let (order, gone) = (BTreeMap::new(), BTreeMap::new());
-        Self { on, version: 1, entries: BTreeMap::new(), order, gone, floor: 0 }
+        Self { on, withdrawn: false, version: 1, entries: BTreeMap::new(), order, gone, floor: 0 }
     }
 
     pub(super) fn on(&self) -> bool {
@@ -101,6 +103,9 @@ impl Adverts {
     }
 
     fn add(&mut self, route: RouteDefinition) {
+        if self.withdrawn {
+            return;
+        }
         let key = route.key();
         let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
             version: 0,
@@ -144,7 +149,22 @@ impl Adverts {
     }
 
     pub(crate) fn vhost_went(&mut self, vhost: &Name) {
-        let all = self.entries.iter().filter(|(_, it)| it.route.vhost == *vhost && it.holders > 0);
+        self.withdraw_those(|it| it.route.vhost == *vhost);
+    }
+
+    /// Nothing is here any longer, as far as others shall know.
+    pub(crate) fn withdraw(&mut self) {
+        self.withdrawn = true;
+        self.withdraw_those(|_| true);
+    }
+
+    /// Whether there is nothing later.
+    pub(super) fn is_all(&self, version: u64) -> bool {
+        version >= self.version
+    }
+
+    fn withdraw_those(&mut self, which: impl Fn(&Entry) -> bool) {
+        let all = self.entries.iter().filter(|(_, it)| it.holders > 0 && which(it));
         let keys: Vec<_> = all.map(|(key, _)| key.clone()).collect();
         for key in keys {
             if let Some(entry) = self.entries.get_mut(&key) {

@@ -26,6 +26,7 @@ pub(super) use self::parcel::pack;
 use self::visit::Visitors;
 use super::command::{Command, ConnectionId, MailboxId, Seq};
 use super::definition::{DefinitionKey, RouteDefinition};
+use super::drain::DRAINED;
 use super::event::{Effect, Event};
 use super::message::Message;
 use super::name::{Name, Time};
@@ -247,6 +248,11 @@ impl Peers {
         link
     }
 
+    /// Connections that speak for other hosts here.
+    pub(super) fn guests(&self) -> impl Iterator<Item = ConnectionId> {
+        self.neighbours.values().filter_map(|it| it.guest)
+    }
+
     /// The host that the connection speaks for.
     fn guest(&self, from: ConnectionId) -> Option<Name> {
         let mut all = self.neighbours.iter();
@@ -289,6 +295,9 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) {
+        if self.drain.is_some() {
+            return out.push(Effect::Notify(from, Event::ForceClose(DRAINED.into())));
+        }
         self.connections.entry(from).or_default();
         let neighbour = self.peers.neighbours.entry(host.clone()).or_default();
         // What it still has to say is older than what the new one says.
@@ -332,6 +341,17 @@ impl Broker {
         let all = self.peers.neighbours.iter().filter(|(host, _)| later(host));
         let all = all.filter(|(host, it)| it.is_of_now() || self.has_outbox(host));
         all.take(count).map(|(host, it)| self.peer_view(host, it)).collect()
+    }
+
+    /// Hosts that were not told the last of what this one has, or did not say that they know.
+    pub(super) fn untold(&self) -> u64 {
+        let knows = |it: &Neighbour| {
+            let after = it.carrier.and_then(|link| self.peers.waiting.get(&link));
+            after.is_some_and(|(after, _)| self.peers.adverts.is_all(*after))
+        };
+        let known = self.peers.neighbours.iter();
+        let known = known.filter(|(host, it)| it.is_of_now() || self.has_outbox(host));
+        known.filter(|(_, it)| !knows(it)).count() as u64
     }
 
     fn has_outbox(&self, host: &Name) -> bool {

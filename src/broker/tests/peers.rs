@@ -1,6 +1,7 @@
 //! Two and three brokers with links between them, which lose what was on its way when they break.
 
 mod afar;
+mod drain;
 mod leave;
 mod refused;
 mod simulation;

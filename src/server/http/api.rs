@@ -355,6 +355,8 @@ impl Question<'_> {
             C::SetClusterName => self.set_cluster_name().await,
             C::Nodes => self.nodes().await,
             C::Peers => self.peers().await,
+            C::DrainState => self.drain_state().await,
+            C::Drain => self.drain().await,
             C::ForgetPeer => self.forget_peer().await,
             C::RedirectPeer => self.redirect_peer().await,
             C::Node => self.node().await,

@@ -19,6 +19,7 @@ impl Open {
         let request = match define.what {
             wire::Define::LIMIT => Some(fields.limit()),
             wire::Define::CURSOR => Some(fields.cursor()),
+            wire::Define::DRAIN => Some(Ok(Request::Drain { leave: fields.flag("leave") })),
             _ => None,
         };
         if let Some(request) = request {

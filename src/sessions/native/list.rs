@@ -11,8 +11,8 @@ use crate::broker::inspect::{
     MailboxView,
 };
 use crate::broker::{
-    ConnectionId, Holder, Limited, Name, PeerView, PolicyDefinition, Repeat, Request, Seq, Table,
-    Time, Value,
+    ConnectionId, DrainView, Holder, Limited, Name, PeerView, PolicyDefinition, Repeat, Request,
+    Seq, Table, Time, Value,
 };
 use crate::sessions::Outbox;
 
@@ -56,6 +56,7 @@ impl Open {
                 let after = (!after.is_empty()).then(|| Name::from(&*after));
                 Inspect::Peers { after, count }
             }
+            wire::List::DRAIN => Inspect::Drain,
             wire::List::LIMITS => Inspect::Quotas { after: after.parse().unwrap_or(0), count },
             _ => {
                 let text = "this broker has no such list";
@@ -77,6 +78,7 @@ pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox)
         Inspection::Delayed(views) => (views.into_iter().map(delayed).collect(), false),
         Inspection::Policies(found) => (found.into_iter().map(policy).collect(), false),
         Inspection::Peers(views) => (views.into_iter().map(peer).collect(), false),
+        Inspection::Drain(view) => (vec![drain(&view)], false),
         Inspection::Quotas(found) => (found.iter().map(limit).collect(), false),
         // Lists that this session never asks for.
         _ => (Vec::new(), true),
@@ -188,6 +190,17 @@ fn peer(view: PeerView) -> Table {
         let names = view.shadowed.iter().map(|name| Value::text(name)).collect();
         row.0.set("shadowed", Value::Array(names));
     }
+    row.0
+}
+
+fn drain(view: &DrainView) -> Table {
+    let mut row = Row::default();
+    row.flag("draining", view.draining);
+    row.number("connections", view.connections);
+    row.number("unsettled", view.unsettled);
+    row.number("waiting", view.waiting);
+    row.number("untold", view.untold);
+    row.number("resting", view.resting);
     row.0
 }
 

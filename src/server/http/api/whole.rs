@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Answer, Answered, Question};
+use crate::broker::inspect::{Inspect, Inspection};
 use crate::broker::routing::Exchange;
 use crate::broker::{Definition, Fate, ParameterDefinition, Reply, Request};
 use crate::management::Fault;
@@ -112,6 +113,20 @@ impl Question<'_> {
         let object = self.object()?;
         let to = Self::fields(&object).text("to")?;
         self.end_peer(to.map_or(Fate::Routed, |to| Fate::SentTo(to.into()))).await
+    }
+
+    pub(super) async fn drain(&self) -> Answered {
+        let object = self.object()?;
+        let leave = Self::fields(&object).flag("leave", false)?;
+        self.estate.desk.ask(Request::Drain { leave }).await?;
+        self.drain_state().await
+    }
+
+    pub(super) async fn drain_state(&self) -> Answered {
+        match self.estate.desk.inspect(Inspect::Drain).await? {
+            Inspection::Drain(view) => Ok(Answer::Json(crate::management::peers::drain(&view))),
+            _ => Ok(Answer::NoContent),
+        }
     }
 
     async fn end_peer(&self, fate: Fate) -> Answered {
