@@ -379,3 +379,30 @@ fn a_message_comes_again_and_again_until_it_is_cancelled() {
     broker.run(&["delayed", "cancel", "--exchange", "later", rows[1]["id"].as_str().unwrap()]);
     assert_eq!(list().len(), 1);
 }
+
+#[test]
+fn a_partitioned_name_keeps_each_key_in_one_place() {
+    let broker = Broker::start();
+    let declare = ["mailbox", "declare", "log", "--policy", "stream", "--partitions"];
+    broker.run(&[&declare[..], &["4"]].concat());
+    let lengths = || -> Vec<u64> {
+        let rows: serde_json::Value =
+            serde_json::from_str(&broker.run(&["mailbox", "list", "--json"])).unwrap();
+        rows.as_array().unwrap().iter().map(|row| row["ready"].as_u64().unwrap()).collect()
+    };
+    for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let push = ["push", "--exchange", "log", "--key", key, key];
+        broker.run(&push);
+        let before = lengths();
+        broker.run(&push);
+        let grown = lengths().iter().zip(&before).filter(|(after, before)| after > before).count();
+        assert_eq!(grown, 1, "{key}");
+    }
+    let spread = lengths();
+    assert_eq!((spread.len(), spread.iter().sum::<u64>()), (4, 16));
+    assert!(spread.iter().all(|count| count % 2 == 0), "{spread:?}");
+    assert!(spread.iter().filter(|count| **count > 0).count() > 1, "{spread:?}");
+    // Again, and more of them.
+    broker.run(&[&declare[..], &["5"]].concat());
+    assert_eq!(lengths().len(), 5);
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use pillarbox::broker::Value;
-use pillarbox::client::{Error, List, Mailbox, Rewind};
+use pillarbox::client::{Binding, Client, Error, Exchange, List, Mailbox, Rewind};
 use pillarbox_native::Code;
 use serde_json::json;
 
@@ -25,7 +25,8 @@ enum Verb {
     #[command(after_help = "\
 Examples:
   pillarbox mailbox declare jobs --message-ttl 1h --dead-letter failed
-  pillarbox mailbox declare log --policy stream --max-age 7D")]
+  pillarbox mailbox declare log --policy stream --max-age 7D
+  pillarbox mailbox declare orders --partitions 8 --single-active")]
     Declare(Box<Declare>),
     /// List mailboxes
     #[command(after_help = "Example: pillarbox mailbox list --json")]
@@ -131,6 +132,9 @@ struct Declare {
     /// One consumer at a time gets messages
     #[arg(long)]
     single_active: bool,
+    /// Make so many, `NAME-0` and on, behind an exchange NAME that parts messages by their keys
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    partitions: Option<u32>,
     /// Any other argument
     #[arg(long, value_name = "NAME=VALUE", value_parser = value::pair)]
     argument: Vec<(String, Value)>,
@@ -188,10 +192,36 @@ impl Declare {
     }
 }
 
+impl Declare {
+    /// Each partition is there before messages can come to it.
+    async fn partition(&self, client: &Client, broker: &Broker) -> Result<(), Failure> {
+        let count = self.partitions.unwrap_or(1);
+        let exchange = Exchange {
+            name: self.name.clone(),
+            kind: "x-consistent-hash".into(),
+            durable: !self.transient,
+            ..Exchange::default()
+        };
+        client.declare_exchange(&exchange).await?;
+        for number in 0..count {
+            let name = format!("{}-{number}", self.name);
+            client.declare(&Mailbox { name: name.clone(), ..self.mailbox() }).await?;
+            let (source, key) = (self.name.clone(), "1".into());
+            client.bind(&Binding { source, destination: name, key, ..Binding::default() }).await?;
+        }
+        let name = &self.name;
+        let text = format!("declared '{name}' with {count} partitions");
+        show::done(&text, json!({"name": name, "partitions": count}), broker.json)
+    }
+}
+
 impl MailboxVerb {
     pub(super) async fn run(self, broker: &Broker) -> Result<(), Failure> {
         let client = broker.connect().await?;
         match self.verb {
+            Verb::Declare(declare) if declare.partitions.is_some() => {
+                declare.partition(&client, broker).await
+            }
             Verb::Declare(declare) => {
                 let declared = client.declare(&declare.mailbox()).await?;
                 let fields = json!({

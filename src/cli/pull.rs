@@ -66,6 +66,9 @@ pub(super) struct Pull {
     /// Read a stream together with others of this group, each message going to one of them
     #[arg(long, value_name = "NAME", conflicts_with = "cursor")]
     group: Option<String>,
+    /// Stand by while an earlier member of the group is there
+    #[arg(long, requires = "group")]
+    single_active: bool,
     /// Read a stream no further than this offset
     #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
     until: Option<i64>,
@@ -223,6 +226,9 @@ impl Pull {
         }
         if let Some(group) = &self.group {
             subscribe = subscribe.argument("x-group", Value::text(group));
+        }
+        if self.single_active {
+            subscribe = subscribe.argument("x-single-active-consumer", Value::Bool(true));
         }
         match self.until {
             Some(until) => subscribe.argument("x-stream-until", Value::I64(until)),

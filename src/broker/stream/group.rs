@@ -36,7 +36,12 @@ pub(super) struct Group {
     ends: BTreeSet<(Time, Seq)>,
     /// Of those that are held or were given back.
     tried: BTreeMap<Seq, Tried>,
+    /// In the order in which they came.
     pub(super) members: Vec<Place>,
+    /// Only the first of them gets messages, the others stand by.
+    pub(super) single: bool,
+    /// Another one is first than was, and deliveries of before may still be held.
+    shifting: bool,
     /// Trimmed before anybody had them.
     missed: u64,
 }
@@ -101,6 +106,23 @@ impl Group {
             }
         }
         group
+    }
+
+    /// Whether it is this member's turn at all: not while another one is first, or holds messages of before it was.
+    pub(super) fn is_on(&mut self, place: Place) -> bool {
+        if !self.single {
+            return true;
+        }
+        let is_first = self.members.first() == Some(&place);
+        if is_first && self.shifting {
+            self.shifting = self.held.values().any(|hold| hold.place != place);
+        }
+        is_first && !self.shifting
+    }
+
+    pub(super) fn leave(&mut self, place: Place) {
+        self.shifting |= self.members.first() == Some(&place);
+        self.members.retain(|it| *it != place);
     }
 
     /// Everything up to before this position was handed out.

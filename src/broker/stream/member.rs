@@ -22,6 +22,7 @@ use crate::broker::routing::mix;
 use crate::broker::turn::Turn;
 
 pub(super) const GROUP: &str = "x-group";
+const SINGLE: &str = "x-single-active-consumer";
 
 /// What a member of a group asks for.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,8 @@ pub(super) struct Member {
     grave: Option<Grave>,
     /// When messages that failed come again.
     retry: Option<Retry>,
+    /// One member is active, the others stand by.
+    pub(super) single: bool,
 }
 
 /// A message on its way to a dead-letter exchange.
@@ -84,7 +87,16 @@ pub(super) fn group_of(
         None => None,
     };
     let timeout_ms = number("x-consumer-timeout", u64::MAX)?;
-    Ok(Some((name, Member { timeout_ms, attempts_max, grave, retry })))
+    let single = match consume.arguments.get(SINGLE) {
+        None => false,
+        Some(value) => match (value.as_bool(), value.as_str()) {
+            (Some(single), _) => single,
+            (None, Some("true")) => true,
+            (None, Some("false")) => false,
+            _ => return Err((SINGLE, "not a boolean")),
+        },
+    };
+    Ok(Some((name, Member { timeout_ms, attempts_max, grave, retry, single })))
 }
 
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
@@ -107,6 +119,9 @@ impl Feeding<'_, '_> {
         let now = self.turn.now;
         let Some(member) = reader.member.clone() else { return State::Done };
         group.trim(self.log.first());
+        if !group.is_on(reader.place()) {
+            return State::Tail;
+        }
         loop {
             if !reader.has_credit() {
                 return State::Full;
@@ -234,7 +249,8 @@ impl Mailbox {
             };
             group.settle(seq, place, number, fate);
         }
-        if was_full || fate != Fate::Done {
+        // Who is first now may have waited for the last one's deliveries.
+        if was_full || fate != Fate::Done || group.single {
             stream.readers.wake_members(&group.members);
         }
         stream.cursors.touch(&cursor, turn.now);

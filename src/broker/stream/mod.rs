@@ -267,6 +267,20 @@ impl Mailbox {
             self.share_cursor(name, (next, since), now, out)?;
         }
         let Some(stream) = &mut self.stream else { return Ok(()) };
+        if let Some(name) = &joined
+            && let Some(group) = stream.cursors.group_mut(name)
+        {
+            let single = member.as_ref().is_some_and(|it| it.single);
+            if group.members.is_empty() {
+                group.single = single;
+            } else if group.single != single {
+                let queue = format!("queue '{}' in vhost '{}'", self.name, self.vhost);
+                let text = format!(
+                    "members of group '{name}' of {queue} do not agree on x-single-active-consumer"
+                );
+                return Err(Refusal::Precondition(text));
+            }
+        }
         let place = stream.readers.add(NewReader {
             connection,
             channel,
@@ -304,7 +318,8 @@ impl Mailbox {
             }
             Some((Some(name), Err(place))) => {
                 if let Some(group) = stream.cursors.group_mut(&name) {
-                    group.members.retain(|it| *it != place);
+                    group.leave(place);
+                    stream.readers.wake_members(&group.members);
                 }
                 self.write_cursor(&name, turn);
             }

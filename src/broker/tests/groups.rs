@@ -433,3 +433,44 @@ fn ten_thousand_groups_have_room_and_one_more_has_not() {
     join(&mut house, c, 1, "g77", &[]);
     assert_eq!(accept_all(&mut house, c).len(), 1);
 }
+
+#[test]
+fn one_member_is_active_and_the_others_stand_by_in_order() {
+    let (mut house, c) = with_stream(House::new(), 6);
+    let single = [("x-single-active-consumer", Value::Bool(true))];
+    let (other, third) = (house.connect(), house.connect());
+    join(&mut house, c, 1, "g", &single);
+    join(&mut house, other, 2, "g", &single);
+    join(&mut house, third, 3, "g", &single);
+    let first = house.seen(c);
+    assert_eq!(sorted(&first), [0, 1]);
+    house.settle(c, &first[0], Outcome::Accepted);
+    let more = house.seen(c);
+    assert_eq!(sorted(&more), [2]);
+    assert_eq!((house.seen(other).len(), house.seen(third).len()), (0, 0));
+    // It stops, but holds two: nobody goes on before they are done.
+    house.ask_on(c, ChannelId(1), Request::Cancel(ConsumerId(1))).unwrap();
+    assert_eq!(house.seen(other).len(), 0);
+    house.settle(c, &first[1], Outcome::Accepted);
+    assert_eq!(house.seen(other).len(), 0);
+    house.settle(c, &more[0], Outcome::Released);
+    let next = house.seen(other);
+    assert_eq!(next.iter().map(|it| it.body.as_str()).collect::<Vec<_>>(), ["2", "3"]);
+    assert!(next[0].redelivered);
+    // Whoever is lost leaves its place to the next, with all that was not done, in order.
+    house.close(other);
+    let last = house.seen(third);
+    assert_eq!(last.iter().map(|it| it.body.as_str()).collect::<Vec<_>>(), ["2", "3"]);
+    for seen in &last {
+        house.settle(third, seen, Outcome::Accepted);
+    }
+    assert_eq!(sorted(&house.seen(third)), [4, 5]);
+    house.check_books();
+    let mut wanted = consume("s", 9);
+    wanted.arguments = table(&[("x-group", text("g"))]);
+    assert!(house.refused(c, Request::Consume(wanted)).contains("do not agree"));
+    assert!(
+        refused_member(&mut house, third, &[("x-single-active-consumer", int(1))])
+            .contains("boolean")
+    );
+}

@@ -98,7 +98,13 @@ pub(super) fn consumer_arguments(headers: &Headers) -> Result<Table, Fault> {
         }
     }
     if headers.get("x-group").is_some() {
-        for name in ["x-dead-letter-exchange", "x-dead-letter-routing-key", "x-retry-delays"] {
+        let texts = [
+            "x-dead-letter-exchange",
+            "x-dead-letter-routing-key",
+            "x-retry-delays",
+            "x-single-active-consumer",
+        ];
+        for name in texts {
             if let Some(text) = headers.get(name) {
                 arguments.set(name, Value::text(text));
             }
