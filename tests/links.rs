@@ -825,6 +825,34 @@ fn what_clients_are_told_comes_back_whole() {
     }
 }
 
+#[rstest]
+#[case::at_once(usize::MAX)]
+#[case::in_pieces(1009)]
+fn a_client_whose_message_is_too_large_here_is_sent_away_and_others_read_on(#[case] chunk: usize) {
+    let mut talk = Talk::open();
+    talk.chunk = chunk;
+    let huge = "x".repeat(3 << 20);
+    for (visit, seq, body) in [(7, 1, "one"), (7, 2, &*huge), (8, 3, "three")] {
+        let event = Box::new(Event::Delivered(delivery(5, seq, body)));
+        talk.tell_guest(Event::Peer(PeerEvent::Visitor { visit, event }));
+    }
+    talk.tell_guest(Event::Peer(PeerEvent::Arrived { outbox: MailboxId(7), upto: Seq(8) }));
+    talk.run();
+    assert!(!talk.link_closed && !talk.guest_closed, "{:?}", talk.remarks);
+    let heard = talk.asked_by_link.drain(..).map(|command| match command {
+        Command::Peer(peering) => match *peering {
+            Peering::Told { visit, event: Event::DeliveredBatch(all) } => (visit, all[0].seq.0),
+            Peering::Told { visit, event: Event::ForceClose(_) } => (visit, 0),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(heard.collect::<Vec<_>>(), [(7, 1), (7, 0), (8, 3)]);
+    let asked = format!("{:?}", talk.asked_by_guest);
+    assert_eq!(asked, "[Peer(Visit { visit: 7, command: Close(None) })]");
+    assert!(talk.remarks.iter().any(|it| it.contains("larger than this host takes")));
+}
+
 #[test]
 fn an_answer_of_many_messages_comes_in_pieces_and_is_heard_once() {
     let mut talk = Talk::open();

@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use pillarbox_native::{
-    Code, Declined, ForwardBatch, Frame, HostRef, Kind, PREFACE_SIZE, PROBE, PROOF_SIZE, PeerHello,
-    Preface, Refused, Taken, VERSION, Welcome, decode_learned, encode_hosts, encode_preface,
-    encode_proof, next_frame, read_answer, write_empty,
+    Code, Declined, ForwardBatch, Frame, FrameError, HostRef, Kind, PREFACE_SIZE, PROBE,
+    PROOF_SIZE, PeerHello, Preface, Refused, Taken, VERSION, Welcome, decode_learned, encode_hosts,
+    encode_preface, encode_proof, next_frame, read_answer, write_empty,
 };
 
 use super::handshake::{self, LinkSettings, Linked, Pulse, Registry, Side};
@@ -24,6 +24,8 @@ use crate::sessions::{Outbox, Session};
 
 /// A frame is ended once it has so many bytes.
 const FRAME_SIZE: usize = 128 << 10;
+/// What a frame begins with: its size, without itself.
+const SIZE_SIZE: usize = 4;
 /// Why a message cannot go.
 pub(super) const TOO_LARGE: &str = "the message is larger than its home takes";
 
@@ -37,6 +39,8 @@ pub struct Link {
     nonce: [u8; PROOF_SIZE],
     state: State,
     pulse: Pulse,
+    /// Bytes to come of a frame that is too large.
+    skipped: usize,
 }
 
 /// ```text
@@ -89,7 +93,8 @@ impl Link {
         nonce: [u8; PROOF_SIZE],
     ) -> Self {
         let pulse = Pulse::new(settings.heartbeat_ms, Time::ZERO);
-        Self { settings, registry, via, expected, nonce, state: State::New, pulse }
+        let state = State::New;
+        Self { settings, registry, via, expected, nonce, state, pulse, skipped: 0 }
     }
 
     fn begin(&mut self, now: Time, out: &mut Outbox) {
@@ -123,7 +128,18 @@ impl Link {
                 input.clear();
                 return Ok(());
             }
-            let frame = next_frame(input, self.settings.frame_size_max);
+            let passed = self.skipped.min(input.len());
+            input.advance(passed);
+            self.skipped -= passed;
+            let frame = match next_frame(input, self.settings.frame_size_max) {
+                Err(FrameError::TooLarge { size, .. }) if self.is_open() => {
+                    let Some(visit) = told_visit(input)? else { return Ok(()) };
+                    self.skipped = SIZE_SIZE + size as usize;
+                    self.send_away(visit, out);
+                    continue;
+                }
+                frame => frame,
+            };
             let Some(frame) = frame.map_err(|error| error.to_string())? else { return Ok(()) };
             // Messages are slices of what came in.
             let size = frame.wire_len();
@@ -205,6 +221,21 @@ impl Link {
             said: Told::new(self.settings.message_size_max),
         }));
         Ok(())
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    /// A client of this host is given a message that this host does not take. Others and what waits go on.
+    fn send_away(&mut self, visit: u32, out: &mut Outbox) {
+        let State::Open(open) = &mut self.state else { return };
+        open.flush(out);
+        let remark = format!("a message of host {} is larger than this host takes", open.host.name);
+        out.remarks.push(format!("{remark}: its reader is sent away"));
+        let event = Event::ForceClose(remark);
+        out.commands.push(Command::Peer(Box::new(Peering::Told { visit, event })));
+        wish::write_wish(visit, Command::Close(None), &mut out.wire);
     }
 
     fn fail(&mut self, reason: &str, out: &mut Outbox) {
@@ -440,6 +471,18 @@ impl Open {
         if let Some(filling) = self.filling.take() {
             filling.batch.end(&mut out.wire);
         }
+    }
+}
+
+/// For which client the frame is that begins here. `None` while its head is not whole.
+fn told_visit(input: &[u8]) -> Result<Option<u32>, String> {
+    let Some(head) = input.first_chunk::<{ pillarbox_native::FRAME_HEAD_SIZE }>() else {
+        return Ok(None);
+    };
+    let [.., kind, _flags, a, b, c, d] = *head;
+    match Kind::from_octet(kind) {
+        Some(Kind::Answer | Kind::Given) => Ok(Some(u32::from_le_bytes([a, b, c, d]))),
+        _ => Err("a frame is larger than the maximum".into()),
     }
 }
 

@@ -163,7 +163,8 @@ pub(super) struct Told {
 impl Told {
     pub(super) fn new(message_size_max: u64) -> Self {
         let found_bytes_max = FOUND_BYTES_MAX.saturating_add(message_size_max as usize);
-        let reception = Reception::new(message_size_max);
+        // What fits into a frame is here already.
+        let reception = Reception::new(u64::MAX);
         Self { reception, found: Vec::new(), found_bytes: 0, found_bytes_max }
     }
 
@@ -245,7 +246,7 @@ impl Told {
     ) -> Result<crate::broker::Message, String> {
         self.reception.message(&it.message, bytes).map_err(|unfit| match unfit {
             Unfit::Malformed(error) => error.to_string(),
-            Unfit::TooLarge => "a message is larger than the limit here".into(),
+            Unfit::TooLarge => "a message is larger than any can be".into(),
         })
     }
 
