@@ -52,6 +52,7 @@ mod selection;
 pub mod selector;
 mod settings;
 pub mod slash;
+mod spill;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -62,7 +63,7 @@ mod unburied;
 mod value;
 mod vhost;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use browse::{Bookmark, Browse, Browsed, Found, HolderView, NoPlace, NoState, State, States};
 pub use command::*;
@@ -94,6 +95,7 @@ use drain::Drain;
 use keep::Keeping;
 use mailbox::{Asker, Mailbox};
 use peer::Peers;
+use spill::Spilling;
 use vhost::Vhost;
 
 /// Counts the batches of writes that the server takes: an append of batch 7 is durable once 7 is.
@@ -102,9 +104,6 @@ pub struct Epoch(pub u64);
 
 /// The server itself, as the origin of a command.
 pub const SERVER: ConnectionId = ConnectionId(0);
-
-/// No turn spills much more: it has to fit into one batch of writes.
-const SPILL_BYTES_MAX: u64 = 4 << 20;
 
 /// Every mailbox, exchange, user and lease of this host.
 pub struct Broker {
@@ -127,10 +126,7 @@ pub struct Broker {
     awaiting: BTreeSet<MailboxId>,
     /// Mailboxes that keep more in memory than they should.
     surplus: BTreeSet<MailboxId>,
-    /// Messages are spilled once there are this many bytes in memory.
-    spill_above: u64,
-    /// Bytes that were spilled, by the batch that has to be durable before they leave memory.
-    spilling: VecDeque<(Epoch, u64)>,
+    spilling: Spilling,
     memory: u64,
     /// Messages accepted since the start.
     messages: u64,
@@ -202,7 +198,7 @@ impl Broker {
     ) -> Self {
         let peers = Peers::new(&settings);
         let mut broker = Self {
-            spill_above: settings.memory_max,
+            spilling: Spilling::new(settings.memory_max),
             settings,
             epoch: Epoch(1),
             durable: Epoch(0),
@@ -217,7 +213,6 @@ impl Broker {
             keepings: Vec::new(),
             awaiting: BTreeSet::new(),
             surplus: BTreeSet::new(),
-            spilling: VecDeque::new(),
             memory: 0,
             messages: 0,
             next_mailbox: 0,
@@ -487,8 +482,7 @@ impl Broker {
     pub fn durable(&mut self, epoch: Epoch, now: Time, out: &mut Vec<Effect>) {
         let start = out.len();
         self.durable = self.durable.max(epoch);
-        while self.spilling.pop_front_if(|(of, _)| *of <= epoch).is_some() {}
-        self.spill_above = self.spill_after();
+        self.spilling.durable(epoch);
         self.dirty.extend(std::mem::take(&mut self.awaiting));
         for id in std::mem::take(&mut self.surplus) {
             let mut turn = carry!(self, now, out);
@@ -550,43 +544,12 @@ impl Broker {
                 self.keep(now, out);
             }
         }
-        if self.memory > self.spill_above {
+        if self.memory > self.spilling.above {
             self.spill(now, out);
         }
         if self.peers.on() {
             self.advertise(out);
         }
-    }
-
-    /// Memory runs out: where there is more of it in use than need be, the store takes over, a share at a time.
-    fn spill(&mut self, now: Time, out: &mut Vec<Effect>) {
-        let share = self.settings.memory_max.div_ceil(16).min(SPILL_BYTES_MAX);
-        let mut spilled = 0;
-        for id in &self.surplus {
-            let mut turn = carry!(self, now, out);
-            if let Some(mailbox) = self.mailboxes.get_mut(id) {
-                spilled += mailbox.spill(share - spilled, &mut turn);
-            }
-            if spilled >= share {
-                break;
-            }
-        }
-        for mailbox in self.mailboxes.values_mut().filter(|mailbox| mailbox.stream.is_some()) {
-            let mut turn = carry!(self, now, out);
-            mailbox.spill_stream(&mut turn);
-        }
-        self.spilling.push_back((self.epoch, spilled));
-        self.spill_above = self.spill_after();
-        if spilled < share {
-            // There is no more to give. Looking at everything costs: only once memory grew again.
-            self.spill_above = self.spill_above.max(self.memory + share);
-        }
-    }
-
-    /// How much may be in memory before more is spilled: what goes as soon as the disk has it does not count.
-    fn spill_after(&self) -> u64 {
-        let going: u64 = self.spilling.iter().map(|(_, bytes)| bytes).sum();
-        self.settings.memory_max + going
     }
 
     /// The connection's user and virtual host.
