@@ -5,6 +5,7 @@ use super::dedup::{self, Window};
 use super::definition::PolicyDefinition;
 use super::keyed::KeySource;
 use super::name::Name;
+use super::peer::{SPREAD, Spread};
 use super::policy;
 use super::refusal::{Kind, Refusal};
 use super::retry::{DELAYS, JITTER, Retry};
@@ -83,6 +84,8 @@ pub struct Limits {
     pub segment_bytes_max: Option<u64>,
     /// Messages of a queue stay for so long after they were settled, to be put back.
     pub keep_settled_ms: Option<u64>,
+    /// Where the name may live on several hosts.
+    pub(super) spread: Option<Spread>,
     /// What says a message's key, where of each key one is out at a time.
     pub(super) key_source: Option<KeySource>,
     /// Values that are kept for each key.
@@ -139,6 +142,7 @@ const COMPARED: &[&str] = &[
     "x-max-age",
     "x-stream-max-segment-size-bytes",
     "x-max-history",
+    SPREAD,
     KEEP,
     GROUPS,
 ];
@@ -196,6 +200,15 @@ impl Limits {
         if kind.is_log() {
             reader.check_log(kind)?;
         }
+        let spread = match reader.text(SPREAD)? {
+            None => None,
+            Some(_) if declare.exclusive => {
+                return Err(reader.invalid(SPREAD, "the queue is exclusive"));
+            }
+            Some(text) => Some(Spread::parse(&text).ok_or_else(|| {
+                reader.invalid(SPREAD, &format!("\"unsupported spread '{text}'\""))
+            })?),
+        };
         let keep_settled_ms = reader.number(KEEP, 1, TIME_SPAN_MAX_MS)?;
         if keep_settled_ms.is_some() && (!declare.durable || declare.exclusive) {
             return Err(reader.invalid(KEEP, "the queue is not durable"));
@@ -259,6 +272,7 @@ impl Limits {
             bytes_max: reader.number("x-max-length-bytes", 0, i64::MAX as u64)?,
             age_max_ms,
             keep_settled_ms,
+            spread,
             key_source: reader.key_source()?,
             history: reader.number("x-max-history", 1, 1 << 16)?,
             segment_bytes_max: reader.number(

@@ -13,11 +13,12 @@ use super::keep::is_keeper_name;
 use super::limits::{Overflow, TIME_SPAN_MAX_MS};
 use super::message::{Message, MessageId};
 use super::name::{Name, Time};
-use super::peer::is_outbox_name;
+use super::peer::{Spread, is_outbox_name};
 use super::refusal::{Action, Kind, Refusal};
 use super::repeat::Repeat;
 use super::routing::Routed;
 use super::topology::is_delay_name;
+use super::vhost::Vhost;
 use super::{Broker, carry};
 
 /// Messages that rest are copied out of the socket's buffer up to this size; larger ones fill most of it anyway.
@@ -290,11 +291,35 @@ impl Broker {
     /// The default exchange: a mailbox by its name, as `follow` finds it too.
     fn find_by_key(&self, vhost: &Name, key: &[u8]) -> (Targets, Routed) {
         let name = std::str::from_utf8(key).ok().filter(|name| !is_hidden(name));
-        let found = name.zip(self.vhosts.get(vhost)).and_then(|(name, of)| {
-            let away = || of.away.get(name)?.first().and_then(|(_, host)| of.outboxes.get(host));
-            of.mailboxes.get(name).or_else(away)
-        });
-        (found.copied().into_iter().collect(), Routed { cacheable: true, delayed: Vec::new() })
+        let mut found = Routed { cacheable: true, delayed: Vec::new() };
+        let Some((name, of)) = name.zip(self.vhosts.get(vhost)) else {
+            return (Targets::new(), found);
+        };
+        let mut targets: Targets = of.mailboxes.get(name).copied().into_iter().collect();
+        if let Some(homes) = of.away.get(name) {
+            let spread = of.spreads.get(name).copied();
+            if targets.is_empty() && spread != Some(Spread::Fanout) {
+                let host = self.peers.pick(homes, spread, self.totals.published);
+                targets.extend(host.and_then(|host| of.outboxes.get(host)).copied());
+                found.cacheable = spread.is_none();
+            } else {
+                targets.extend(self.copies_abroad(of, name));
+            }
+        }
+        (targets, found)
+    }
+
+    /// What waits for other hosts at which the name lives, where each of them gets a copy.
+    pub(super) fn copies_abroad<'a>(
+        &'a self,
+        of: &'a Vhost,
+        name: &str,
+    ) -> impl Iterator<Item = MailboxId> + 'a {
+        let here = of.mailboxes.get(name).and_then(|id| self.mailboxes.get(id));
+        let here = here.is_none_or(|it| it.declared.spread == Some(Spread::Fanout));
+        let fanout = here && of.spreads.get(name) == Some(&Spread::Fanout);
+        let homes = of.away.get(name).filter(|_| fanout).into_iter().flatten();
+        homes.filter_map(|(_, host)| of.outboxes.get(host)).copied()
     }
 
     fn follow(
@@ -329,8 +354,9 @@ impl Broker {
         abroad: bool,
     ) -> (Targets, Routed) {
         let nowhere = Routed { cacheable: false, delayed: Vec::new() };
-        let Some(vhost) = self.vhosts.get_mut(vhost) else { return (Targets::new(), nowhere) };
-        let (mailboxes, away, outboxes) = (&vhost.mailboxes, &vhost.away, &vhost.outboxes);
+        let Some(of) = self.vhosts.get_mut(vhost) else { return (Targets::new(), nowhere) };
+        let (mailboxes, away, outboxes) = (&of.mailboxes, &of.away, &of.outboxes);
+        let (spreads, peers, turn) = (&of.spreads, &self.peers, self.totals.published);
         let all = &self.mailboxes;
         let find = |name: &str| {
             if is_hidden(name) {
@@ -339,18 +365,34 @@ impl Broker {
             if let Some((name, _)) = mailboxes.get_key_value(name) {
                 return Some(name.clone());
             }
-            let (_, host) = away.get(name).filter(|_| abroad)?.first()?;
+            let homes = away.get(name).filter(|_| abroad)?;
+            let host = peers.pick(homes, spreads.get(name).copied(), turn)?;
             all.get(outboxes.get(host)?).map(|outbox| outbox.name.clone())
         };
         self.names.clear();
-        let exchanges = &mut vhost.exchanges;
+        let exchanges = &mut of.exchanges;
         let out = &mut self.names;
         let routed = if abroad {
             exchanges.route(exchange, key, more_keys, message, &find, out)
         } else {
             exchanges.route_home(exchange, key, more_keys, message, &find, out)
         };
-        let targets = self.names.iter().filter_map(|name| mailboxes.get(name)).copied().collect();
+        let mut targets: Targets =
+            self.names.iter().filter_map(|name| mailboxes.get(name)).copied().collect();
+        if let Some(of) = self.vhosts.get(vhost)
+            && abroad
+            && exchange.is_empty()
+            && !of.spreads.is_empty()
+        {
+            let names = std::iter::once(key).chain(more_keys.iter().map(|key| &key[..]));
+            for name in names.filter_map(|key| std::str::from_utf8(key).ok()) {
+                for id in self.copies_abroad(of, name) {
+                    if !targets.contains(&id) {
+                        targets.push(id);
+                    }
+                }
+            }
+        }
         (targets, routed)
     }
 

@@ -9,7 +9,7 @@ use super::keep::{keeper_name, kept_queue};
 use super::limits::{Limits, difference};
 use super::mailbox::Mailbox;
 use super::name::{Name, Time};
-use super::peer::{OUTBOX_PREFIX, is_outbox_name, outbox_host};
+use super::peer::{OUTBOX_PREFIX, Spread, is_outbox_name, outbox_host};
 use super::policy;
 use super::refusal::{Action, Kind, Refusal};
 use super::routing::{Declared, type_name};
@@ -94,7 +94,11 @@ impl Broker {
         }
         let existing = self.vhost_mut(&vhost_name)?.mailboxes.get(name).copied();
         let away = match existing {
-            None if !here => self.definition_away(&vhost_name, name),
+            None if !here => self.definition_away(&vhost_name, name).filter(|(_, it)| {
+                let spread = Spread::of(&declare.arguments);
+                // Meant to live here as well.
+                spread.is_none() || spread != Spread::of(&it.arguments)
+            }),
             _ => None,
         };
         if declare.passive {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::command::MailboxId;
 use super::definition::VhostDefinition;
 use super::name::Name;
+use super::peer::Spread;
 use super::policy::Policies;
 use super::routing::Exchanges;
 
@@ -14,6 +15,8 @@ pub(super) struct Vhost {
     pub(super) mailboxes: BTreeMap<Name, MailboxId>,
     /// Mailboxes that live at other hosts: where, and how their own hosts number them. The oldest comes first.
     pub(super) away: BTreeMap<Name, BTreeSet<(MailboxId, Name)>>,
+    /// How those of them are meant that may live at several hosts.
+    pub(super) spreads: BTreeMap<Name, Spread>,
     /// What waits for each host.
     pub(super) outboxes: BTreeMap<Name, MailboxId>,
     pub(super) connections: u64,
@@ -27,6 +30,7 @@ impl Vhost {
             definition,
             mailboxes: BTreeMap::new(),
             away: BTreeMap::new(),
+            spreads: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             connections: 0,
             policies: Policies::default(),

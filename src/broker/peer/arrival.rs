@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::parcel::{Parcel, unpack};
-use super::{Arrival, Broker, HOPS_MAX, PeerEvent};
+use super::{Arrival, Broker, HOPS_MAX, PeerEvent, Spread};
 use crate::broker::command::{ConnectionId, MailboxId};
 use crate::broker::definition::{Definition, TakenDefinition};
 use crate::broker::event::{Effect, Event, Write};
@@ -100,7 +100,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> bool {
         let hops = hops.saturating_add(1);
-        let parts = self.parts_abroad(vhost, keys);
+        let parts = self.parts_abroad(vhost, keys, false);
         if parts.is_empty() || hops >= HOPS_MAX {
             return false;
         }
@@ -110,25 +110,33 @@ impl Broker {
         true
     }
 
-    /// The outboxes to which keys of the default exchange lead, each with its keys.
+    /// The outboxes to which keys of the default exchange lead, each with its keys. Where each host gets a copy, that is
+    /// for who publishes to see to.
     pub(in crate::broker) fn parts_abroad(
         &self,
         vhost: &Name,
         keys: &[Bytes],
+        fresh: bool,
     ) -> Vec<(MailboxId, Vec<Bytes>)> {
         let mut parts: Vec<(MailboxId, Vec<Bytes>)> = Vec::new();
         let Some(of) = self.vhosts.get(vhost) else { return parts };
         for key in keys {
             let Ok(name) = std::str::from_utf8(key) else { continue };
-            if of.mailboxes.contains_key(name) {
+            let spread = of.spreads.get(name).copied();
+            let outboxes: Targets = if spread == Some(Spread::Fanout) {
+                self.copies_abroad(of, name).filter(|_| fresh).collect()
+            } else if of.mailboxes.contains_key(name) {
                 continue;
-            }
-            let Some(&outbox) = self.home_of(vhost, name).and_then(|it| of.outboxes.get(it)) else {
-                continue;
+            } else {
+                let homes = of.away.get(name);
+                let host = homes.and_then(|it| self.peers.pick(it, spread, self.totals.published));
+                host.and_then(|it| of.outboxes.get(it)).copied().into_iter().collect()
             };
-            match parts.iter_mut().find(|(id, _)| *id == outbox) {
-                Some((_, keys)) => keys.push(key.clone()),
-                None => parts.push((outbox, vec![key.clone()])),
+            for outbox in outboxes {
+                match parts.iter_mut().find(|(id, _)| *id == outbox) {
+                    Some((_, keys)) => keys.push(key.clone()),
+                    None => parts.push((outbox, vec![key.clone()])),
+                }
             }
         }
         parts
@@ -154,7 +162,7 @@ impl Broker {
         let mut keys = vec![Bytes::copy_from_slice(message.key())];
         keys.extend_from_slice(more_keys);
         let parts = if message.exchange().is_empty() {
-            self.parts_abroad(vhost, &keys)
+            self.parts_abroad(vhost, &keys, true)
         } else {
             outboxes.into_iter().map(|id| (id, keys.clone())).collect()
         };

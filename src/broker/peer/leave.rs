@@ -195,7 +195,7 @@ impl Broker {
         let is_here = |key: &bytes::Bytes| {
             std::str::from_utf8(key).is_ok_and(|name| here.mailboxes.contains_key(name))
         };
-        keys.iter().any(is_here) || !self.parts_abroad(vhost, keys).is_empty()
+        keys.iter().any(is_here) || !self.parts_abroad(vhost, keys, false).is_empty()
     }
 }
 

@@ -11,6 +11,7 @@ mod outbox;
 mod parcel;
 mod refused;
 mod routes;
+mod spread;
 mod visit;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ pub(super) use self::leave::Onward;
 pub use self::outbox::OUTBOX_PREFIX;
 pub(super) use self::outbox::{is_outbox_name, outbox_host};
 pub(super) use self::parcel::pack;
+pub(super) use self::spread::{SPREAD, Spread};
 use self::visit::Visitors;
 use super::command::{Command, ConnectionId, MailboxId, Seq};
 use super::definition::{DefinitionKey, RouteDefinition};
@@ -391,7 +393,8 @@ impl Broker {
             };
             let elsewhere = vhost.away.get(name).and_then(|it| it.first());
             let won = elsewhere.is_none_or(|(_, winner)| winner == host);
-            if vhost.mailboxes.contains_key(name) || !won {
+            let meant = vhost.spreads.contains_key(name);
+            if !meant && (vhost.mailboxes.contains_key(name) || !won) {
                 shadowed.insert(name.clone());
             }
             if shadowed.len() == CHANGES_MAX {

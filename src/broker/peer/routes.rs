@@ -2,7 +2,7 @@
 //!
 //! It is kept, also over a restart, until the host itself says otherwise. A host that is away takes nothing back.
 
-use super::{Broker, Known, Learn, PeerEvent};
+use super::{Broker, Known, Learn, PeerEvent, Spread};
 use crate::broker::command::ConnectionId;
 use crate::broker::definition::{Definition, RouteDefinition, Wanted};
 use crate::broker::event::{Effect, Event, Write};
@@ -85,6 +85,7 @@ impl Broker {
                     all.remove(&(it.id, route.host.clone()));
                     if all.is_empty() {
                         vhost.away.remove(&it.name);
+                        vhost.spreads.remove(&it.name);
                     }
                 }
             }
@@ -104,6 +105,9 @@ impl Broker {
         let Some(vhost) = self.vhosts.get_mut(&route.vhost) else { return };
         match &route.wanted {
             Wanted::Mailbox(it) => {
+                if let Some(spread) = Spread::of(&it.arguments) {
+                    vhost.spreads.insert(it.name.clone(), spread);
+                }
                 let all = vhost.away.entry(it.name.clone()).or_default();
                 all.insert((it.id, route.host.clone()));
             }

@@ -5,6 +5,7 @@ mod drain;
 mod leave;
 mod refused;
 mod simulation;
+mod spread;
 
 use super::house::House;
 use super::request::{Post, binding, delete, int, mailbox, purge, text};

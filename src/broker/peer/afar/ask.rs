@@ -62,7 +62,8 @@ impl Broker {
         let (request, wish) = match request {
             Request::DeclareMailbox(declare) => {
                 let answered = self.declare_mailbox(from, &declare, false, now, out)?;
-                if link.is_none() || self.reply_address_lives(&vhost, &mailbox).is_some() {
+                let here = self.find(&vhost, &mailbox).is_some();
+                if here || link.is_none() || self.reply_address_lives(&vhost, &mailbox).is_some() {
                     self.answer(from, channel, ticket, Ok(answered), out);
                     return Ok(None);
                 }
