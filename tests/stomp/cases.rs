@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::House;
+use pillarbox::broker::{ChannelId, Command, Holder, Quota, Request, SERVER, Ticket};
 
 fn errors(house: &mut House, number: u64) -> (String, bool) {
     let heard = house.hears(number).unwrap_or_default();
@@ -171,6 +172,28 @@ fn default_user_comes_from_this_machine_only() {
     let heard = house.hears(1).unwrap_or_default();
     assert!(heard.ends_with("\n\nnon-loopback access denied\n\0"), "{heard:?}");
     assert!(house.client(1).closed);
+}
+
+#[rstest]
+#[case::of_the_vhost(Holder::Vhost("/".into()), "Connection refused: vhost connection limit reached")]
+#[case::of_the_user(
+    Holder::User("guest".into()),
+    "connection refused for user 'guest': user connection limit (1) is reached"
+)]
+fn limit_of_connections_is_told(#[case] holder: Holder, #[case] detail: &str) {
+    let mut house = House::new();
+    house.connects(1, "1.2");
+    let quota = Request::SetQuota { holder, quota: Quota::Connections, most: Some(1) };
+    house.apply(SERVER, Command::Request(ChannelId(0), Ticket(0), Box::new(quota)));
+    house.sends(2, b"CONNECT\naccept-version:1.2\nhost:/\n\n\0");
+    let heard = house.hears(2).unwrap_or_default();
+    let expected = format!("\n\n{detail}\n\0");
+    assert!(heard.starts_with("ERROR\nmessage:Bad CONNECT\n"), "{heard:?}");
+    assert!(heard.ends_with(&expected), "{heard:?}");
+    assert!(house.client(2).closed);
+    // Whoever goes makes room.
+    house.leaves(1);
+    house.connects(3, "1.2");
 }
 
 #[test]

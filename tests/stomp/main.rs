@@ -14,6 +14,7 @@
 //! O: (CONNECT may be left out)            settings of those that come from now on
 //! O: (everybody is NAME)
 //! O: (nobody is without a name)
+//! O: (NACK throws away)
 //! ```
 //!
 //! `<session>` stands for the session's id, in both directions.
@@ -269,6 +270,7 @@ impl House {
             ("D", "(holds)") => self.holds(),
             ("D", "(syncs)") => self.syncs(),
             ("O", "(CONNECT may be left out)") => self.settings.implicit_connect = true,
+            ("O", "(NACK throws away)") => self.settings.nack_requeues = false,
             ("O", "(nobody is without a name)") => self.settings.default_login.clear(),
             ("O", what) if what.starts_with("(everybody is ") => {
                 self.settings.forced_login = true;
