@@ -146,15 +146,18 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         match &definition {
-            Definition::Vhost(it) => match self.vhosts.get_mut(&it.name) {
-                Some(vhost) => vhost.definition = it.clone(),
-                None => {
-                    let peers = self.peers.on();
-                    let vhost = Vhost::new(it.clone(), self.settings.host.into(), peers);
-                    self.vhosts.insert(it.name.clone(), vhost);
-                    self.open_routes(&it.name.clone(), now, out);
+            Definition::Vhost(it) => {
+                match self.vhosts.get_mut(&it.name) {
+                    Some(vhost) => vhost.definition = it.clone(),
+                    None => {
+                        let peers = self.peers.on();
+                        let vhost = Vhost::new(it.clone(), self.settings.host.into(), peers);
+                        self.vhosts.insert(it.name.clone(), vhost);
+                        self.open_routes(&it.name.clone(), now, out);
+                    }
                 }
-            },
+                self.note_tracing();
+            }
             Definition::User(it) => self.access.define_user(it.clone()),
             Definition::Permission(it) => {
                 self.access.define_permission(it.clone()).map_err(Refusal::Precondition)?;
@@ -428,6 +431,7 @@ impl Broker {
                 description: "Default virtual host".into(),
                 tags: Vec::new(),
                 default_queue_type: None,
+                tracing: false,
                 max_connections: None,
                 max_mailboxes: None,
             }),

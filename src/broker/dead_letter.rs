@@ -135,7 +135,7 @@ pub(super) fn with_blind_keys(message: &Message, more_keys: &[Bytes]) -> Option<
 }
 
 /// The routing key, then those of the CC header.
-fn keys_of(message: &Message, properties: &Properties) -> Vec<Bytes> {
+pub(super) fn keys_of(message: &Message, properties: &Properties) -> Vec<Bytes> {
     let mut keys = vec![Bytes::copy_from_slice(message.key())];
     if let Some(Value::Array(more)) = properties.header("CC") {
         keys.extend(more.iter().filter_map(Value::as_bytes).cloned());

@@ -60,6 +60,9 @@ pub struct VhostDefinition {
     /// `classic`, `quorum` or `stream` for declarations that name no type.
     #[serde(default)]
     pub default_queue_type: Option<String>,
+    /// What is published and delivered is copied to `amq.rabbitmq.trace`.
+    #[serde(default)]
+    pub tracing: bool,
     #[serde(default)]
     pub max_connections: Option<u64>,
     #[serde(default)]

@@ -58,6 +58,7 @@ mod stream;
 mod tests;
 mod timeout;
 mod topology;
+mod trace;
 mod turn;
 mod unburied;
 mod value;
@@ -143,6 +144,8 @@ pub struct Broker {
     drain: Option<Drain>,
     /// While a request is done on somebody's behalf: the user and the virtual host.
     acting: Option<(Name, Name)>,
+    /// Traffic of some virtual host is copied.
+    tracing: bool,
     /// Reused between publishes.
     names: Vec<Name>,
 }
@@ -224,6 +227,7 @@ impl Broker {
             peers,
             drain: None,
             acting: None,
+            tracing: false,
             names: Vec::new(),
         };
         broker.restore(recovered, now, out);
@@ -242,6 +246,7 @@ impl Broker {
         let start = out.len();
         self.act(from, command, now, out);
         self.finish(now, out);
+        self.trace_delivered(start, now, out);
         self.readdress(start, now, out);
     }
 
@@ -464,6 +469,7 @@ impl Broker {
             }
         }
         self.finish(now, out);
+        self.trace_delivered(start, now, out);
         self.readdress(start, now, out);
     }
 
@@ -496,6 +502,7 @@ impl Broker {
             }
         }
         self.finish(now, out);
+        self.trace_delivered(start, now, out);
         self.readdress(start, now, out);
     }
 

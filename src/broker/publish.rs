@@ -18,6 +18,7 @@ use super::refusal::{Action, Kind, Refusal};
 use super::repeat::Repeat;
 use super::routing::Routed;
 use super::topology::is_delay_name;
+use super::trace::Published;
 use super::vhost::Vhost;
 use super::{Broker, carry};
 
@@ -100,6 +101,11 @@ impl Broker {
                 } else {
                     self.route(from, channel, &vhost, &message, more, now, out)
                 };
+                if self.traces(&vhost) {
+                    let to = targets.as_deref().unwrap_or_default();
+                    let published = Published { message: &message, more_keys: more, targets: to };
+                    self.trace_published((from, channel), &vhost, &published, now, out);
+                }
                 let targets = targets.map(|mut targets| {
                     let all = targets.len();
                     if !more.is_empty() {
@@ -155,7 +161,7 @@ impl Broker {
         has_more_keys: bool,
         confirm: bool,
     ) -> Option<Targets> {
-        if has_more_keys {
+        if has_more_keys || self.traces_of(from) {
             return None;
         }
         let connection = self.connections.get_mut(&from)?;
@@ -242,6 +248,10 @@ impl Broker {
         inflow.count(copies > 0, false);
         inflow.unroutable += u64::from(copies == 0);
         self.totals.unroutable += u64::from(copies == 0);
+        if self.traces(&vhost) {
+            let published = Published { message: &message, more_keys: &[], targets: &targets };
+            self.trace_published((from, super::ChannelId(0)), &vhost, &published, now, out);
+        }
         self.delay(&vhost, &routed.delayed, &message, &[], now, out);
         self.place(&targets, message, Origin::Publisher, now, out);
         Ok(super::Reply::Routed(copies > 0))
@@ -322,7 +332,7 @@ impl Broker {
         homes.filter_map(|(_, host)| of.outboxes.get(host)).copied()
     }
 
-    fn follow(
+    pub(super) fn follow(
         &mut self,
         vhost: &Name,
         exchange: &Name,

@@ -502,6 +502,7 @@ pub fn vhost_of(
         description: String::new(),
         tags: Vec::new(),
         default_queue_type: None,
+        tracing: false,
         max_connections: None,
         max_mailboxes: None,
     });
@@ -521,6 +522,7 @@ pub fn vhost_of(
             }
             Some(_) => return Err(fields.wrong("default_queue_type", "is not known")),
         }
+        vhost.tracing = fields.flag("tracing", vhost.tracing)?;
     }
     Ok(vhost)
 }

@@ -427,7 +427,7 @@ pub fn vhost(it: &VhostDefinition, host: &Host) -> Value {
         "description": it.description,
         "tags": it.tags,
         "default_queue_type": it.default_queue_type.as_deref().unwrap_or("undefined"),
-        "tracing": false,
+        "tracing": it.tracing,
         "cluster_state": state,
         "metadata": {"description": it.description, "tags": it.tags},
     })

@@ -223,6 +223,7 @@ fn definitions_come_back_as_they_were_last() {
             description: text.into(),
             tags: vec![],
             default_queue_type: None,
+            tracing: false,
             max_connections: None,
             max_mailboxes: None,
         })

@@ -142,7 +142,14 @@ async fn users_permissions_and_limits_come_and_go() {
     house.does("PUT", "/api/users/bad", json!({"password": "x"}), 400).await;
     house.does("PUT", "/api/vhosts/v", json!({"description": "d", "tags": "a,b"}), 201).await;
     house.does("PUT", "/api/vhosts/v", json!({"default_queue_type": "quorum"}), 204).await;
+    house.does("PUT", "/api/vhosts/v", json!({"tracing": "yes"}), 400).await;
+    house.does("PUT", "/api/vhosts/v", json!({"tracing": true}), 204).await;
+    assert_eq!(house.get("/api/vhosts/v").await["tracing"], true);
+    house.does("PUT", "/api/vhosts/v", json!({"description": "d"}), 204).await;
+    assert_eq!(house.get("/api/vhosts/v").await["tracing"], true);
+    house.does("PUT", "/api/vhosts/v", json!({"tracing": false}), 204).await;
     let vhost = house.get("/api/vhosts/v").await;
+    assert_eq!(vhost["tracing"], false);
     assert_eq!((&vhost["description"], &vhost["tags"]), (&json!("d"), &json!(["a", "b"])));
     assert_eq!(vhost["default_queue_type"], "quorum");
     let all = json!({"configure": "c", "write": "w", "read": "r"});

@@ -281,6 +281,7 @@ fn parameters_are_kept_with_their_virtual_host() {
         description: String::new(),
         tags: Vec::new(),
         default_queue_type: None,
+        tracing: false,
         max_connections: None,
         max_mailboxes: None,
     }));

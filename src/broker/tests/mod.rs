@@ -29,3 +29,4 @@ mod selecting;
 mod streams;
 mod timeout;
 mod topology;
+mod trace;

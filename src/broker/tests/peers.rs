@@ -721,6 +721,7 @@ fn a_virtual_host_that_comes_later_finds_what_waits_for_it() {
             description: String::new(),
             tags: Vec::new(),
             default_queue_type: None,
+            tracing: false,
             max_connections: None,
             max_mailboxes: None,
         })

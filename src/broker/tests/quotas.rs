@@ -127,6 +127,7 @@ fn numbers_outlive_a_restart_and_a_new_password() {
         description: "another".into(),
         tags: Vec::new(),
         default_queue_type: None,
+        tracing: false,
         max_connections: None,
         max_mailboxes: None,
     };

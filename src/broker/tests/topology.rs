@@ -306,6 +306,7 @@ fn virtual_hosts_are_apart_and_have_limits() {
         description: String::new(),
         tags: Vec::new(),
         default_queue_type: None,
+        tracing: false,
         max_connections: Some(1),
         max_mailboxes: Some(1),
     }));

@@ -179,6 +179,7 @@ impl Fields {
             description: self.text_or("description", ""),
             tags: self.texts("tags"),
             default_queue_type: self.text("default_queue_type").ok().map(str::to_owned),
+            tracing: self.flag("tracing"),
             max_connections: self.number("max_connections"),
             max_mailboxes: self.number("max_mailboxes"),
         }))
