@@ -208,11 +208,12 @@ impl Lane {
     }
 
     /// The tail becomes the head's where nothing is left between them.
+    #[inline]
     fn join(&mut self) {
         if self.head.is_empty() && self.head.capacity() > EMPTY_MAX {
             self.head = VecDeque::new();
         }
-        if self.all_hot() && !self.tail.is_empty() {
+        if !self.tail.is_empty() && self.all_hot() {
             if self.head.is_empty() {
                 std::mem::swap(&mut self.head, &mut self.tail);
             } else {

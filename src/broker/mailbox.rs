@@ -361,6 +361,7 @@ impl Mailbox {
     }
 
     /// Nobody holds what is returned.
+    #[inline]
     pub(super) fn end_lease(
         &mut self,
         seq: Seq,

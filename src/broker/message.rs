@@ -173,6 +173,7 @@ impl Message {
     }
 
     /// Bytes of memory that it takes to keep the message in a mailbox, roughly.
+    #[inline]
     pub fn footprint(&self) -> u64 {
         (self.size() + size_of::<Self>() + PLACE_SIZE) as u64
     }

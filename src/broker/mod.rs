@@ -250,6 +250,7 @@ impl Broker {
         self.readdress(start, now, out);
     }
 
+    #[inline]
     fn act(&mut self, from: ConnectionId, command: Command, now: Time, out: &mut Vec<Effect>) {
         match command {
             Command::Publish(publish) if !self.failed(from, publish.channel) => {
@@ -525,7 +526,10 @@ impl Broker {
             let mut at = 0;
             while let Some(&id) = self.dirty.get(at) {
                 at += 1;
-                if self.mailboxes.get(&id).is_some_and(|it| it.onward.is_some()) {
+                // Only what waits for another host is sent on.
+                if self.peers.knows_any()
+                    && self.mailboxes.get(&id).is_some_and(|it| it.onward.is_some())
+                {
                     self.send_on(id, now, out);
                 }
                 let mut turn = carry!(self, now, out);

@@ -235,6 +235,11 @@ impl Peers {
         self.adverts.on()
     }
 
+    /// Whether any other host was ever heard of.
+    pub(super) fn knows_any(&self) -> bool {
+        !self.neighbours.is_empty()
+    }
+
     pub(super) fn adverts_mut(&mut self) -> &mut Adverts {
         &mut self.adverts
     }

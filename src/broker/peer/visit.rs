@@ -119,12 +119,14 @@ impl Broker {
     }
 
     /// What is said to visitors since `start` goes to their links.
-    pub(in crate::broker) fn readdress(
-        &mut self,
-        mut start: usize,
-        now: Time,
-        out: &mut Vec<Effect>,
-    ) {
+    #[inline]
+    pub(in crate::broker) fn readdress(&mut self, start: usize, now: Time, out: &mut Vec<Effect>) {
+        if !self.peers.visitors.is_empty() {
+            self.readdress_from(start, now, out);
+        }
+    }
+
+    fn readdress_from(&mut self, mut start: usize, now: Time, out: &mut Vec<Effect>) {
         while !self.peers.visitors.is_empty() && start < out.len() {
             let ended = self.readdress_all(&mut out[start..]);
             start = out.len();
