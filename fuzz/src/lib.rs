@@ -8,6 +8,8 @@ pub mod cuts;
 #[cfg(feature = "house")]
 pub mod house;
 #[cfg(feature = "house")]
+pub mod native;
+#[cfg(feature = "house")]
 pub mod stomp;
 #[cfg(feature = "house")]
 mod tape;
