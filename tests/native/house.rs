@@ -142,6 +142,14 @@ impl House {
         }
     }
 
+    /// The server ends the connection.
+    pub(crate) fn send_away(&mut self, client: usize, why: &str) {
+        let party = &mut self.clients[client];
+        let event = pillarbox::broker::Event::ForceClose(why.into());
+        party.session.notify(event, self.now, &mut party.out);
+        self.settle_down(client, &mut BytesMut::new());
+    }
+
     /// Carries commands and events until nobody has anything to say.
     fn settle_down(&mut self, client: usize, input: &mut BytesMut) {
         loop {

@@ -85,6 +85,15 @@ fn the_token_stands_for_any_password() {
 }
 
 #[test]
+fn nothing_is_said_to_who_has_not_said_what_it_speaks() {
+    let mut house = House::new();
+    let client = house.connect(Settings::default(), true);
+    house.send_away(client, "the broker goes");
+    assert_eq!(house.heard(client), [""; 0]);
+    assert!(house.is_closed(client));
+}
+
+#[test]
 fn who_has_the_token_and_names_nobody_is_an_administrator() {
     for (vhost, expected) in [("/", "Done 1"), ("nowhere", "Goodbye 0 404")] {
         let mut house = House::new();

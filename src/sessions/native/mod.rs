@@ -166,7 +166,10 @@ impl NativeSession {
             open.flush(out);
             open.bequeath(true, out);
         }
-        Refused { code: fault.code, text: &fault.text }.encode(Kind::Goodbye, 0, &mut out.wire);
+        // There are no frames yet for who has not said what it speaks.
+        if !matches!(self.state, State::Preface) {
+            Refused { code: fault.code, text: &fault.text }.encode(Kind::Goodbye, 0, &mut out.wire);
+        }
         out.remarks.push(fault.text.clone());
         out.close = true;
         self.state = State::Over;
