@@ -7,9 +7,10 @@ use libfuzzer_sys::fuzz_target;
 use bytes::BytesMut;
 use pillarbox_fuzz::cuts::Cuts;
 use pillarbox_native::{
-    Answer, AskRef, Declined, Deliveries, Ended, Forward, Frame, FrameError, Given, Hello, Kind, NewMessage, PeerHello, PropertiesRef,
-    Push, PushBatch, Refused, Request, Routes, Settle, Taken, VisitRef, Welcome, decode_hosts, decode_pushed,
-    is_table, next_frame, read_answer, read_preface,
+    Answer, AskRef, Declined, Deliveries, Ended, Forward, Frame, FrameError, Given, Hello, Kind,
+    NewMessage, PeerHello, PropertiesRef, Push, PushBatch, Refused, Request, Routes, Settle, Taken,
+    VisitRef, Welcome, decode_hosts, decode_pushed, is_table, next_frame, read_answer,
+    read_preface,
 };
 
 const SIZE_MAX: u32 = 4096;
