@@ -246,7 +246,9 @@ impl Broker {
         let start = out.len();
         self.act(from, command, now, out);
         self.finish(now, out);
-        self.trace_delivered(start, now, out);
+        if self.tracing {
+            self.trace_delivered(start, now, out);
+        }
         self.readdress(start, now, out);
     }
 
@@ -470,7 +472,9 @@ impl Broker {
             }
         }
         self.finish(now, out);
-        self.trace_delivered(start, now, out);
+        if self.tracing {
+            self.trace_delivered(start, now, out);
+        }
         self.readdress(start, now, out);
     }
 
@@ -503,7 +507,9 @@ impl Broker {
             }
         }
         self.finish(now, out);
-        self.trace_delivered(start, now, out);
+        if self.tracing {
+            self.trace_delivered(start, now, out);
+        }
         self.readdress(start, now, out);
     }
 

@@ -70,7 +70,7 @@ impl Broker {
 
     /// Copies what was delivered since, and what that sets going, until nothing more is.
     pub(super) fn trace_delivered(&mut self, mut start: usize, now: Time, out: &mut Vec<Effect>) {
-        while self.tracing && start < out.len() {
+        while start < out.len() {
             let seen: Vec<_> = out[start..].iter().flat_map(deliveries).collect();
             start = out.len();
             for (connection, delivery) in seen {
