@@ -85,6 +85,17 @@ fn the_token_stands_for_any_password() {
 }
 
 #[test]
+fn what_follows_a_close_is_not_looked_at() {
+    let mut house = House::new();
+    let client = house.client();
+    let mut said = BytesMut::new();
+    write_empty(Kind::Close, 7, &mut said);
+    said.extend_from_slice(&[0xff; 12]);
+    house.say_bytes(client, said);
+    assert_eq!(house.heard(client), ["Goodbye 0 200"]);
+}
+
+#[test]
 fn nothing_is_said_to_who_has_not_said_what_it_speaks() {
     let mut house = House::new();
     let client = house.connect(Settings::default(), true);

@@ -136,12 +136,11 @@ impl NativeSession {
                     let (end, broken) = extent(input, self.settings.frame_size_max);
                     let read = input.split_to(end).freeze();
                     let flow = open.read(&read, now, out)?;
-                    if let Some(error) = broken {
-                        return Err(error.into());
-                    }
-                    match flow {
-                        Flow::On => return Ok(()),
-                        Flow::Leave => {
+                    match (flow, broken) {
+                        (Flow::On, Some(error)) => return Err(error.into()),
+                        (Flow::On, None) => return Ok(()),
+                        // What comes after a close is not looked at.
+                        (Flow::Leave, _) => {
                             open.bequeath(false, out);
                             out.commands.push(Command::Close(Some(CLOSE_TICKET)));
                             if let State::Open(open) =
