@@ -308,6 +308,21 @@ pub struct DeclareMailbox {
     pub generated: bool,
 }
 
+impl DeclareMailbox {
+    /// Asks whether it is there, and how much is in it.
+    pub fn look(name: Name) -> Self {
+        Self {
+            name,
+            passive: true,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            arguments: Table::new(),
+            generated: false,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct BindingOf {
     pub source: Name,

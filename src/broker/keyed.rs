@@ -210,16 +210,9 @@ impl Mailbox {
         }
         let (order, seq) = found?;
         let lane = lanes - 1 - order;
-        if self.durable()
-            && let Some(entry) = self.lanes[lane].get(seq)
-            && entry.stored
-        {
-            let epoch = entry.epoch;
-            if !self.may_show(seq, epoch, turn) {
-                turn.awaiting.insert(self.id);
-                self.keyed.as_mut()?.awaits = true;
-                return None;
-            }
+        if self.awaits_disk(lane, seq, turn) {
+            self.keyed.as_mut()?.awaits = true;
+            return None;
         }
         let entry = self.lanes[lane].remove(seq)?;
         let keyed = self.keyed.as_mut()?;

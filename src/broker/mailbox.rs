@@ -289,6 +289,19 @@ impl Mailbox {
         entry
     }
 
+    /// Whether nobody may see a message that is in memory before the disk has more.
+    pub(super) fn awaits_disk(&mut self, lane: usize, seq: Seq, turn: &mut Turn<'_>) -> bool {
+        let stored = self.lanes[lane].get(seq).filter(|entry| entry.stored);
+        let Some(epoch) = stored.map(|entry| entry.epoch).filter(|_| self.durable()) else {
+            return false;
+        };
+        let waits = !self.may_show(seq, epoch, turn);
+        if waits {
+            turn.awaiting.insert(self.id);
+        }
+        waits
+    }
+
     pub(super) fn may_show(&mut self, seq: Seq, epoch: super::Epoch, turn: &mut Turn<'_>) -> bool {
         let (may, mark) = self.mark.may_show(seq, epoch, turn.epoch, turn.durable);
         if let Some(upto) = mark {

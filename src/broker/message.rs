@@ -306,6 +306,23 @@ pub struct Properties {
 }
 
 impl Properties {
+    /// Those that are texts, under their names.
+    pub fn texts(&self) -> impl Iterator<Item = (&'static str, &Bytes)> {
+        let all = [
+            ("content_type", &self.content_type),
+            ("content_encoding", &self.content_encoding),
+            ("correlation_id", &self.correlation_id),
+            ("reply_to", &self.reply_to),
+            ("expiration", &self.expiration),
+            ("message_id", &self.message_id),
+            ("type", &self.kind),
+            ("user_id", &self.user_id),
+            ("app_id", &self.app_id),
+            ("cluster_id", &self.cluster_id),
+        ];
+        all.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?)))
+    }
+
     pub fn header(&self, name: &str) -> Option<&super::value::Value> {
         self.headers.as_ref()?.get(name)
     }

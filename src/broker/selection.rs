@@ -118,15 +118,8 @@ impl Mailbox {
             }
             return false;
         };
-        if self.durable()
-            && let Some(entry) = self.lanes[lane].get(seq)
-            && entry.stored
-        {
-            let epoch = entry.epoch;
-            if !self.may_show(seq, epoch, turn) {
-                turn.awaiting.insert(self.id);
-                return false;
-            }
+        if self.awaits_disk(lane, seq, turn) {
+            return false;
         }
         let Some(entry) = self.lanes[lane].remove(seq) else { return false };
         let entry = self.taken(entry, turn);

@@ -163,22 +163,8 @@ fn deliveries(effect: &Effect) -> Vec<(ConnectionId, Delivery)> {
 fn described(properties: &Properties) -> Table {
     let p = properties;
     let mut table = Table::new();
-    let texts = [
-        ("content_type", &p.content_type),
-        ("content_encoding", &p.content_encoding),
-        ("correlation_id", &p.correlation_id),
-        ("reply_to", &p.reply_to),
-        ("expiration", &p.expiration),
-        ("message_id", &p.message_id),
-        ("type", &p.kind),
-        ("user_id", &p.user_id),
-        ("app_id", &p.app_id),
-        ("cluster_id", &p.cluster_id),
-    ];
-    for (name, value) in texts {
-        if let Some(value) = value {
-            table.set(name, Value::Text(value.clone()));
-        }
+    for (name, value) in p.texts() {
+        table.set(name, Value::Text(value.clone()));
     }
     if let Some(headers) = &p.headers {
         table.set("headers", Value::Table(headers.clone()));

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use pillarbox::broker::{Properties, Value, slash};
 use pillarbox::client::{Client, Delivery, Mailbox, Outcome, Subscribe, Will};
@@ -360,23 +359,9 @@ fn fields(delivery: &Delivery) -> Map<String, Json> {
 }
 
 pub(super) fn properties(p: &Properties) -> Map<String, Json> {
-    let texts: [(&str, &Option<Bytes>); 10] = [
-        ("content_type", &p.content_type),
-        ("content_encoding", &p.content_encoding),
-        ("correlation_id", &p.correlation_id),
-        ("reply_to", &p.reply_to),
-        ("expiration", &p.expiration),
-        ("message_id", &p.message_id),
-        ("type", &p.kind),
-        ("user_id", &p.user_id),
-        ("app_id", &p.app_id),
-        ("cluster_id", &p.cluster_id),
-    ];
     let mut object = Map::new();
-    for (name, text) in texts {
-        if let Some(text) = text {
-            object.insert(name.into(), String::from_utf8_lossy(text).into());
-        }
+    for (name, text) in p.texts() {
+        object.insert(name.into(), String::from_utf8_lossy(text).into());
     }
     if let Some(priority) = p.priority {
         object.insert("priority".into(), priority.into());

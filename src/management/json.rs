@@ -589,22 +589,8 @@ fn message(
 
 fn properties(it: &Properties) -> Value {
     let mut object = Map::new();
-    let texts = [
-        ("content_type", &it.content_type),
-        ("content_encoding", &it.content_encoding),
-        ("correlation_id", &it.correlation_id),
-        ("reply_to", &it.reply_to),
-        ("expiration", &it.expiration),
-        ("message_id", &it.message_id),
-        ("type", &it.kind),
-        ("user_id", &it.user_id),
-        ("app_id", &it.app_id),
-        ("cluster_id", &it.cluster_id),
-    ];
-    for (name, text) in texts {
-        if let Some(text) = text {
-            object.insert(name.into(), String::from_utf8_lossy(text).into());
-        }
+    for (name, text) in it.texts() {
+        object.insert(name.into(), String::from_utf8_lossy(text).into());
     }
     let numbers = [
         ("delivery_mode", it.delivery_mode.map(u64::from)),

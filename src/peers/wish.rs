@@ -227,15 +227,7 @@ fn read_request(wish: &WishRef<'_>) -> Result<Option<Request>, String> {
         arguments: table::decode(arguments),
     };
     Ok(Some(match *wish {
-        WishRef::Look { mailbox } => Request::DeclareMailbox(DeclareMailbox {
-            name: mailbox.into(),
-            passive: true,
-            durable: false,
-            exclusive: false,
-            auto_delete: false,
-            arguments: Table::new(),
-            generated: false,
-        }),
+        WishRef::Look { mailbox } => Request::DeclareMailbox(DeclareMailbox::look(mailbox.into())),
         WishRef::Delete { mailbox, if_unused, if_empty } => {
             Request::DeleteMailbox { name: mailbox.into(), if_unused, if_empty }
         }

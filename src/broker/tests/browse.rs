@@ -276,19 +276,7 @@ fn what_an_exchange_delays_is_for_who_may_configure_it() {
     house.publish(c, Post::by("later", "", "1").header("x-delay", int(100)));
     let hidden = || Request::Browse(all("amq.delayed.later", 5));
     assert!(matches!(house.ask(c, hidden()), Ok(Reply::Browsed(it)) if it.found.len() == 1));
-    house.define(Definition::User(UserDefinition {
-        name: "ann".into(),
-        credential: Credential::default(),
-        max_connections: None,
-        max_channels: None,
-    }));
-    house.define(Definition::Permission(PermissionDefinition {
-        vhost: "/".into(),
-        user: "ann".into(),
-        configure: String::new(),
-        write: String::new(),
-        read: ".*".into(),
-    }));
+    house.user("ann", ["", "", ".*"]);
     let ann = house.connect_as("ann", "/", false);
     assert!(house.refused(ann, hidden()).contains("later"));
     house.ask(c, mailbox("a", &[])).unwrap();

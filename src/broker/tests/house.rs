@@ -335,6 +335,23 @@ impl House {
         self.ask(from, request).expect_err("a refusal").to_string()
     }
 
+    /// Somebody who may configure, write and read what matches these patterns in `/`.
+    pub(super) fn user(&mut self, name: &str, [configure, write, read]: [&str; 3]) {
+        self.define(Definition::User(UserDefinition {
+            name: name.into(),
+            credential: Credential::default(),
+            max_connections: None,
+            max_channels: None,
+        }));
+        self.define(Definition::Permission(PermissionDefinition {
+            vhost: "/".into(),
+            user: name.into(),
+            configure: configure.into(),
+            write: write.into(),
+            read: read.into(),
+        }));
+    }
+
     pub(super) fn define(&mut self, definition: Definition) {
         self.ask(SERVER, Request::Define(definition)).expect("a good definition");
     }

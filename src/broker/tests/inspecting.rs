@@ -211,19 +211,7 @@ fn the_server_acts_with_the_rights_of_whom_it_acts_for() {
     let mut house = House::new();
     let c = house.connect();
     house.declare(c, "a");
-    house.define(Definition::User(UserDefinition {
-        name: "ann".into(),
-        credential: Credential::default(),
-        max_connections: None,
-        max_channels: None,
-    }));
-    house.define(Definition::Permission(PermissionDefinition {
-        vhost: "/".into(),
-        user: "ann".into(),
-        configure: "^ann".into(),
-        write: String::new(),
-        read: "^a$".into(),
-    }));
+    house.user("ann", ["^ann", "", "^a$"]);
     assert!(on_behalf(&mut house, "ann", mailbox("ann.1", &[])).is_ok());
     assert!(on_behalf(&mut house, "ann", purge("a")).is_ok());
     let post = |key: &str| Request::Post(Post::to(key, "x").publish(START).message);

@@ -53,20 +53,7 @@ fn house_with(configure: &str, write: &str, read: &str) -> (House, ConnectionId)
     for (name, kind) in [("x", "direct"), ("y", "fanout"), ("t", "topic")] {
         house.exchange(c, name, kind);
     }
-    house.define(Definition::User(UserDefinition {
-        name: "ann".into(),
-        credential: Credential::default(),
-        max_connections: None,
-        max_channels: None,
-    }));
-    let permission = PermissionDefinition {
-        vhost: "/".into(),
-        user: "ann".into(),
-        configure: configure.into(),
-        write: write.into(),
-        read: read.into(),
-    };
-    house.define(Definition::Permission(permission));
+    house.user("ann", [configure, write, read]);
     let ann = house.connect_as("ann", "/", false);
     (house, ann)
 }

@@ -242,19 +242,7 @@ fn definitions_lean_on_each_other_in_the_right_order() {
     let mut house = House::new();
     let c = house.connect();
     house.define(Definition::Policy(policy("p", "^a$", &[("max-length", int(1))])));
-    house.define(Definition::User(UserDefinition {
-        name: "ann".into(),
-        credential: Credential::default(),
-        max_connections: None,
-        max_channels: None,
-    }));
-    house.define(Definition::Permission(PermissionDefinition {
-        vhost: "/".into(),
-        user: "ann".into(),
-        configure: String::new(),
-        write: ".*".into(),
-        read: ".*".into(),
-    }));
+    house.user("ann", ["", ".*", ".*"]);
     house.declare(c, "a");
     house.exchange(c, "one", "topic");
     house.exchange(c, "two", "fanout");

@@ -118,21 +118,7 @@ fn only_what_waits_can_be_moved() {
 fn moving_needs_a_permission() {
     let mut house = House::new();
     three_delayed(&mut house);
-    let user = UserDefinition {
-        name: "ann".into(),
-        credential: Credential::default(),
-        max_connections: None,
-        max_channels: None,
-    };
-    house.define(Definition::User(user));
-    let permission = PermissionDefinition {
-        vhost: "/".into(),
-        user: "ann".into(),
-        configure: "^a$".into(),
-        write: ".*".into(),
-        read: ".*".into(),
-    };
-    house.define(Definition::Permission(permission));
+    house.user("ann", ["^a$", ".*", ".*"]);
     let ann = house.connect_as("ann", "/", false);
     let found = waiting(&mut house, HIDDEN);
     assert_eq!(

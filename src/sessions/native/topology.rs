@@ -41,15 +41,7 @@ impl Open {
         let (if_unused, if_empty) = (delete.if_unused, delete.if_empty);
         let name: Name = delete.name.into();
         // Deleting what is not there is nothing to the broker; here it is told.
-        let guard = Request::DeclareMailbox(DeclareMailbox {
-            name: name.clone(),
-            passive: true,
-            durable: false,
-            exclusive: false,
-            auto_delete: false,
-            arguments: Table::new(),
-            generated: false,
-        });
+        let guard = Request::DeclareMailbox(DeclareMailbox::look(name.clone()));
         self.ask(MAIN, guard, Pending::Guard, out);
         let request = Request::DeleteMailbox { name, if_unused, if_empty };
         self.ask(MAIN, request, Pending::Guarded { id, refusal: None }, out);

@@ -331,13 +331,5 @@ fn mailbox_of(request: &Request) -> Option<&Name> {
 
 /// Whether it is there, and how much is in it.
 fn look(name: &Name) -> Request {
-    Request::DeclareMailbox(DeclareMailbox {
-        name: name.clone(),
-        passive: true,
-        durable: false,
-        exclusive: false,
-        auto_delete: false,
-        arguments: Table::new(),
-        generated: false,
-    })
+    Request::DeclareMailbox(DeclareMailbox::look(name.clone()))
 }

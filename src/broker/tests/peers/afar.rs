@@ -341,19 +341,7 @@ fn an_exchange_that_stays_on_its_host_is_not_bound_to_another_ones_mailbox() {
 }
 
 fn user(house: &mut House, name: &str, read: &str) {
-    house.define(Definition::User(UserDefinition {
-        name: name.into(),
-        credential: Credential::default(),
-        max_connections: None,
-        max_channels: None,
-    }));
-    house.define(Definition::Permission(PermissionDefinition {
-        vhost: "/".into(),
-        user: name.into(),
-        configure: "".into(),
-        write: "".into(),
-        read: read.into(),
-    }));
+    house.user(name, ["", "", read]);
 }
 
 #[test]

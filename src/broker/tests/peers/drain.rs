@@ -118,19 +118,7 @@ fn only_administrators_drain_and_http_stops_as_well() {
     let mut it = Hosts::new(&["a", "b"]);
     it.hosts[A].declare("own");
     let house = &mut it.hosts[A].house;
-    house.define(Definition::User(UserDefinition {
-        name: "anna".into(),
-        credential: Credential::default(),
-        max_connections: None,
-        max_channels: None,
-    }));
-    house.define(Definition::Permission(PermissionDefinition {
-        vhost: "/".into(),
-        user: "anna".into(),
-        configure: ".*".into(),
-        write: ".*".into(),
-        read: ".*".into(),
-    }));
+    house.user("anna", [".*", ".*", ".*"]);
     let anna = house.connect_as("anna", "/", false);
     let refused = house.ask(anna, Request::Drain { leave: false });
     assert!(matches!(refused, Err(Refusal::NotAdministrator(_))));

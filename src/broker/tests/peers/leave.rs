@@ -69,19 +69,7 @@ fn who_is_linked_or_unknown_is_not_forgotten() {
         assert_eq!(forget(&mut it.hosts[A], "b", Fate::SentTo(to.into())), Err(text));
     }
     let house = &mut it.hosts[A].house;
-    house.define(Definition::User(UserDefinition {
-        name: "anna".into(),
-        credential: Credential::default(),
-        max_connections: None,
-        max_channels: None,
-    }));
-    house.define(Definition::Permission(PermissionDefinition {
-        vhost: "/".into(),
-        user: "anna".into(),
-        configure: ".*".into(),
-        write: ".*".into(),
-        read: ".*".into(),
-    }));
+    house.user("anna", [".*", ".*", ".*"]);
     let anna = house.connect_as("anna", "/", false);
     let request = Request::ForgetPeer { host: "b".into(), fate: Fate::Dropped };
     assert!(matches!(house.ask(anna, request), Err(Refusal::NotAdministrator(_))));
