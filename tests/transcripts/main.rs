@@ -3,7 +3,6 @@
 //! `UPDATE=1 cargo test --test transcripts` writes what the server says now into the files.
 
 mod amqp_text;
-mod cost;
 mod house;
 mod malformed;
 #[path = "../permissions/oracle.rs"]
