@@ -3,6 +3,7 @@
 //! This file knows the order of a connection's life. What happens after login is in `open` and beside it.
 
 mod arguments;
+mod browse;
 mod connect;
 mod destination;
 mod error;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use pillarbox_stomp::{Command as Verb, Encoder, Frame, ServerCommand};
 
+use super::browse::Looking;
 use super::connect::Login;
 use super::error::Fault;
 use super::headers::MessageFrame;
@@ -46,6 +47,8 @@ pub(super) struct Open {
     pub(super) declared: BTreeSet<Name>,
     /// By the client's name.
     pub(super) temp_queues: BTreeMap<String, Name>,
+    /// Looks into queues that the broker works on.
+    pub(super) looking: BTreeMap<Ticket, Looking>,
     pipeline: Option<Pipeline>,
     alarm: Alarm,
     tickets: u64,
@@ -54,7 +57,7 @@ pub(super) struct Open {
     delivered: u64,
     /// Headers that no MESSAGE could carry.
     pub(super) unwritten: usize,
-    scratch: String,
+    pub(super) scratch: String,
 }
 
 /// What follows a frame.
@@ -81,6 +84,7 @@ pub(super) enum Then {
     Nothing,
     Publish(Outgoing),
     Unsubscribed(ConsumerId),
+    Look(Looking),
 }
 
 /// The broker asks publishers to stop.
@@ -118,6 +122,7 @@ impl Open {
             commits: BTreeMap::new(),
             declared: BTreeSet::new(),
             temp_queues: BTreeMap::new(),
+            looking: BTreeMap::new(),
             pipeline: None,
             alarm: if login.blocked.is_some() { Alarm::On } else { Alarm::Off },
             tickets,
@@ -174,7 +179,12 @@ impl Open {
                     self.receipt(&receipt, out);
                 }
             }
-            Event::Reply { ticket, result, .. } => return self.replied(ticket, result.err(), out),
+            Event::Reply { ticket, result, .. } => {
+                return match self.looking.remove(&ticket) {
+                    Some(looking) => self.looked(looking, result, out),
+                    None => self.replied(ticket, result.err(), out),
+                };
+            }
             Event::Refused { cause: Cause::Publish, refusal, .. } => {
                 let receipt = self.receipts.refused();
                 return Err(Fault::refused(&refusal).with_receipt(receipt.as_deref()));
@@ -271,6 +281,11 @@ impl Open {
                     self.release(&subscription.take_all(), out);
                 }
             }
+            // The receipt comes with what is found first.
+            Then::Look(looking) => {
+                self.look(looking, out);
+                return Ok(());
+            }
             Then::Nothing => {}
         }
         if let Some(receipt) = pipeline.receipt {
@@ -282,8 +297,8 @@ impl Open {
     fn deliver(&mut self, delivery: &Delivery, out: &mut Outbox) {
         out.deliveries += 1;
         out.delivery_bytes += delivery.message.size() as u64;
-        self.delivered += 1;
-        let held = Held { number: self.delivered, mailbox: delivery.mailbox, seq: delivery.seq };
+        let number = self.next_number();
+        let held = Held { number, mailbox: delivery.mailbox, seq: delivery.seq };
         let Some(subscription) = self.subscriptions.get_mut(delivery.consumer) else {
             // It was on its way while the subscription ended.
             if !delivery.settled {
@@ -304,6 +319,12 @@ impl Open {
             delivery,
         };
         self.unwritten += frame.encode(self.encoder, &mut self.scratch, &mut out.wire);
+    }
+
+    /// For the id of what is given to the client next.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.delivered += 1;
+        self.delivered
     }
 
     fn cancelled(&mut self, consumer: ConsumerId) -> Result<(), Fault> {

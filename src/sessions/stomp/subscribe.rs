@@ -10,6 +10,7 @@ use md5::{Digest, Md5};
 use pillarbox_stomp::{Frame, Headers, Version};
 
 use super::arguments::{QUEUE_NAME, consumer_arguments, priority, queue_arguments};
+use super::browse::{Looking, is_browser};
 use super::destination::{Destination, TEMP_QUEUE};
 use super::error::Fault;
 use super::headers::flag;
@@ -59,6 +60,7 @@ impl Open {
         let prefetch = prefetch(headers)?;
         let arguments = consumer_arguments(headers)?;
         let selection = selection(headers, &target)?;
+        let browses = is_browser(headers, &target)?;
         let mut steps = VecDeque::new();
         let durable = is_durable(headers);
         let mailbox = match &target {
@@ -83,10 +85,29 @@ impl Open {
             }
         };
         let consumer = self.consumer();
+        let prefix = self.message_prefix(&tag);
+        // As UNSUBSCRIBE, which has no hint, will read it.
+        let named = match &target {
+            Destination::Topic(key) if !text.starts_with('/') => format!("/topic/{key}"),
+            _ => text.to_owned(),
+        };
+        let mut subscription = Subscription::new(id, &named, mode, prefix);
+        subscription.browses = browses;
+        let consumer_tag: Name = tag.as_str().into();
+        self.subscriptions.add(tag, consumer, subscription);
+        if browses {
+            let looking = Looking::new(consumer, mailbox, selection, headers.get("receipt"));
+            if steps.is_empty() {
+                self.look(looking, out);
+            } else {
+                self.run(steps, Then::Look(looking), headers.get("receipt"), out);
+            }
+            return Ok(Flow::Later);
+        }
         steps.push_back(Request::Consume(Consume {
             mailbox,
             consumer,
-            tag: tag.as_str().into(),
+            tag: consumer_tag,
             no_ack: mode == AckMode::Auto,
             exclusive: false,
             priority,
@@ -95,14 +116,6 @@ impl Open {
             selection,
             bounded: false,
         }));
-        let prefix = self.message_prefix(&tag);
-        // As UNSUBSCRIBE, which has no hint, will read it.
-        let named = match &target {
-            Destination::Topic(key) if !text.starts_with('/') => format!("/topic/{key}"),
-            _ => text.to_owned(),
-        };
-        let subscription = Subscription::new(id, &named, mode, prefix);
-        self.subscriptions.add(tag, consumer, subscription);
         self.run(steps, Then::Nothing, headers.get("receipt"), out);
         Ok(Flow::Later)
     }
@@ -173,8 +186,13 @@ impl Open {
         let mut steps = VecDeque::new();
         let mut subscribed = None;
         if let Some(consumer) = consumer {
+            let found = self.subscriptions.get_mut(consumer);
+            if found.as_ref().is_some_and(|it| it.browses) {
+                self.subscriptions.remove(consumer);
+                return Ok(Flow::Done);
+            }
             steps.push_back(Request::Cancel(consumer));
-            subscribed = self.subscriptions.get_mut(consumer).map(|it| it.destination.clone());
+            subscribed = found.map(|it| it.destination.clone());
         }
         if is_durable(headers)
             && let Some(text) = subscribed.as_deref().or(text)
@@ -245,6 +263,9 @@ impl Open {
         let named = headers.get("subscription").filter(|_| name == "message-id");
         if named.is_some() && named != subscription.id.as_deref() {
             return Err(unknown());
+        }
+        if subscription.browses {
+            return Ok(Flow::Done);
         }
         let taken = match session == self.session {
             true => subscription.take(number),

@@ -59,6 +59,8 @@ pub(super) struct Subscription {
     pub(super) id: Option<String>,
     pub(super) destination: String,
     pub(super) mode: AckMode,
+    /// Messages are only shown: there is nothing to acknowledge, and no consumer.
+    pub(super) browses: bool,
     /// Everything of a message id but its number.
     pub(super) message_prefix: String,
     /// By the number in the message id.
@@ -76,6 +78,7 @@ impl Subscription {
             id: id.map(str::to_owned),
             destination: destination.to_owned(),
             mode,
+            browses: false,
             message_prefix,
             unsettled: BTreeMap::new(),
         }
