@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use pillarbox::broker::{Table, Value};
 use pillarbox::client::{
-    Client, Connect, Defined, Error, List, Mailbox, NewMessage, Outcome, Proof, Redrive, Redriven,
-    Subscribe,
+    Binding, Client, Connect, Defined, Error, Exchange, List, Mailbox, NewMessage, Outcome, Proof,
+    Redrive, Redriven, Subscribe,
 };
 use pillarbox::config::{Address, Config};
 use pillarbox::server::{Protocol, Server};
@@ -176,6 +176,49 @@ async fn policies_are_set_listed_and_cleared() {
     assert_eq!(client.find("tmp.a").await.unwrap().ready, 3);
     let rows = client.list(List::Mailboxes, "").await.unwrap();
     assert_eq!(rows[0].get("policy"), Some(&Value::text("short")));
+}
+
+#[tokio::test]
+async fn what_is_defined_is_listed() {
+    let (server, client) = broker().await;
+    let texts = |fields: &[(&str, &str)]| -> Table {
+        fields.iter().map(|(name, text)| ((*name).into(), Value::text(text))).collect()
+    };
+    for name in ["one", "two"] {
+        client.define(Defined::Vhost, &texts(&[("name", name)])).await.unwrap();
+    }
+    let anna = [("name", "anna"), ("password_hash", ""), ("hashing", "argon2id")];
+    client.define(Defined::User, &texts(&anna)).await.unwrap();
+    let may =
+        [("vhost", "one"), ("user", "anna"), ("configure", ""), ("write", "^a"), ("read", "")];
+    client.define(Defined::Permission, &texts(&may)).await.unwrap();
+    let logs = Exchange { name: "logs".into(), kind: "topic".into(), ..Exchange::default() };
+    client.declare_exchange(&logs).await.unwrap();
+    client.declare(&Mailbox::durable("jobs")).await.unwrap();
+    for key in ["a.*", "b.#"] {
+        let (source, destination) = ("logs".into(), "jobs".into());
+        let binding = Binding { source, destination, key: key.into(), ..Binding::default() };
+        client.bind(&binding).await.unwrap();
+    }
+    let column = async |list: List, name: &str| -> Vec<String> {
+        let rows = client.list(list, "").await.unwrap();
+        rows.iter().map(|row| row.get(name).and_then(Value::as_str).unwrap().to_owned()).collect()
+    };
+    assert_eq!(column(List::Vhosts, "name").await, ["/", "one", "two"]);
+    assert_eq!(column(List::Users, "name").await, ["anna", "guest"]);
+    assert_eq!(column(List::Permissions, "write").await, ["^a", ".*"]);
+    assert_eq!(column(List::Bindings, "key").await, ["a.*", "b.#"]);
+    let exchanges = column(List::Exchanges, "name").await;
+    assert!(exchanges[0].is_empty() && exchanges.contains(&"logs".into()), "{exchanges:?}");
+
+    // Who is sent away hears why.
+    let other = Client::connect(&connect(&server)).await.unwrap();
+    let rows = client.list(List::Connections, "").await.unwrap();
+    let id = rows.iter().filter_map(|row| row.get("id").and_then(Value::as_i64)).max().unwrap();
+    assert!(client.disconnect(id as u64, "for the test").await.unwrap());
+    let error = other.list(List::Mailboxes, "").await.unwrap_err().to_string();
+    assert!(error.contains("for the test"), "{error}");
+    assert!(!client.disconnect(10_000, "").await.unwrap());
 }
 
 #[tokio::test]

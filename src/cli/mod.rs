@@ -26,6 +26,7 @@ mod topic;
 mod topology;
 mod user;
 mod value;
+mod vhost;
 mod watch;
 mod web;
 
@@ -85,6 +86,7 @@ enum Verb {
     Redrive(Box<To<redrive::RedriveVerb>>),
     Cursor(Box<To<cursor::CursorVerb>>),
     Exchange(Box<To<topology::ExchangeVerb>>),
+    Binding(Box<To<topology::BindingVerb>>),
     /// Let messages of an exchange come to a mailbox
     Bind(Box<To<topology::Bind>>),
     /// Undo a binding
@@ -95,6 +97,7 @@ enum Verb {
     Peer(Box<To<peer::PeerVerb>>),
     Drain(Box<To<drain::DrainVerb>>),
     User(Box<To<user::UserVerb>>),
+    Vhost(Box<To<vhost::VhostVerb>>),
     Permission(Box<To<user::PermissionVerb>>),
     Limit(Box<To<limit::LimitVerb>>),
     Policy(Box<To<policy::PolicyVerb>>),
@@ -128,6 +131,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Redrive(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Cursor(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Exchange(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Binding(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Bind(it) => it.broker.run(it.verb.run(true, &it.broker)),
         Verb::Unbind(it) => it.broker.run(it.verb.run(false, &it.broker)),
         Verb::Consumer(it) => it.broker.run(it.verb.run(&it.broker)),
@@ -135,6 +139,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Peer(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Drain(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::User(it) => it.broker.run(it.verb.run(&it.broker)),
+        Verb::Vhost(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Permission(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Limit(it) => it.broker.run(it.verb.run(&it.broker)),
         Verb::Policy(it) => it.broker.run(it.verb.run(&it.broker)),

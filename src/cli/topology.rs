@@ -1,14 +1,14 @@
-//! `pillarbox exchange`, `bind` and `unbind`: where messages for an exchange go.
+//! `pillarbox exchange`, `binding`, `bind` and `unbind`: where messages for an exchange go.
 
 use clap::{Args, Subcommand};
 use pillarbox::broker::Value;
-use pillarbox::client::{Binding, Exchange};
+use pillarbox::client::{Binding, Exchange, List};
 use serde_json::json;
 
 use super::broker::Broker;
 use super::{Failure, show, value};
 
-/// Declare and delete exchanges
+/// Declare, list and delete exchanges
 #[derive(Args)]
 pub(super) struct ExchangeVerb {
     #[command(subcommand)]
@@ -37,6 +37,9 @@ enum Verb {
         #[arg(long, value_name = "NAME=VALUE", value_parser = value::pair)]
         argument: Vec<(String, Value)>,
     },
+    /// List exchanges
+    #[command(after_help = "Example: pillarbox exchange list --json")]
+    List,
     /// Delete an exchange with its bindings
     #[command(after_help = "Example: pillarbox exchange delete logs --if-unused")]
     Delete {
@@ -69,6 +72,11 @@ impl ExchangeVerb {
                     broker.json,
                 )
             }
+            Verb::List => {
+                let rows = client.list(List::Exchanges, "").await?;
+                let columns = ["name", "kind", "durable", "auto_delete", "internal"];
+                show::rows(&rows, &columns, broker.json)
+            }
             Verb::Delete { name, if_unused } => {
                 client.delete_exchange(&name, if_unused).await?;
                 show::done(
@@ -78,6 +86,29 @@ impl ExchangeVerb {
                 )
             }
         }
+    }
+}
+
+/// List bindings
+#[derive(Args)]
+pub(super) struct BindingVerb {
+    #[command(subcommand)]
+    verb: Bindings,
+}
+
+#[derive(Subcommand)]
+enum Bindings {
+    /// List what is bound to exchanges
+    #[command(after_help = "Example: pillarbox binding list --json")]
+    List,
+}
+
+impl BindingVerb {
+    pub(super) async fn run(self, broker: &Broker) -> Result<(), Failure> {
+        let Bindings::List = self.verb;
+        let rows = broker.connect().await?.list(List::Bindings, "").await?;
+        let columns = ["source", "destination", "to_exchange", "key"];
+        show::rows(&rows, &columns, broker.json)
     }
 }
 

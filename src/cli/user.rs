@@ -4,14 +4,14 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use clap::{Args, Subcommand};
 use pillarbox::broker::{Table, Value};
-use pillarbox::client::Defined;
+use pillarbox::client::{Defined, List};
 use pillarbox::server::hash_password;
 use serde_json::json;
 
 use super::broker::Broker;
 use super::{Failure, show};
 
-/// Add and delete users; needs an administrator
+/// Add, list and delete users; needs an administrator
 #[derive(Args)]
 pub(super) struct UserVerb {
     #[command(subcommand)]
@@ -34,12 +34,15 @@ The password is hashed here; it does not travel. A user may do nothing until `pi
         #[arg(long)]
         loopback_only: bool,
     },
+    /// List users
+    #[command(after_help = "Example: pillarbox user list --json")]
+    List,
     /// Delete a user with all permissions, and close the user's connections
     #[command(after_help = "Example: pillarbox user delete anna")]
     Delete { name: String },
 }
 
-/// Give and take permissions; needs an administrator
+/// Give, list and take permissions; needs an administrator
 #[derive(Args)]
 pub(super) struct PermissionVerb {
     #[command(subcommand)]
@@ -65,6 +68,9 @@ Example: pillarbox permission put anna --configure '' --write '^jobs$' --read '.
         #[arg(long, value_name = "PATTERN", default_value = "")]
         read: String,
     },
+    /// List the permissions of all users
+    #[command(after_help = "Example: pillarbox permission list")]
+    List,
     /// Take everything from a user in the virtual host
     #[command(after_help = "Example: pillarbox permission delete anna --vhost test")]
     Delete {
@@ -88,6 +94,10 @@ impl UserVerb {
                 fields.set("loopback_only", Value::Bool(loopback_only));
                 broker.connect().await?.define(Defined::User, &fields).await?;
                 show::done(&format!("defined user '{name}'"), json!({"name": name}), broker.json)
+            }
+            Users::List => {
+                let rows = broker.connect().await?.list(List::Users, "").await?;
+                show::rows(&rows, &["name", "tags", "loopback_only"], broker.json)
             }
             Users::Delete { name } => {
                 broker.connect().await?.undefine(Defined::User, &[&name]).await?;
@@ -116,6 +126,10 @@ impl PermissionVerb {
                 client.define(Defined::Permission, &fields).await?;
                 let text = format!("'{user}' has these permissions in '{vhost}'");
                 show::done(&text, json!({"user": user, "vhost": vhost}), broker.json)
+            }
+            Permissions::List => {
+                let rows = client.list(List::Permissions, "").await?;
+                show::rows(&rows, &["vhost", "user", "configure", "write", "read"], broker.json)
             }
             Permissions::Delete { name: user } => {
                 client.undefine(Defined::Permission, &[vhost, &user]).await?;

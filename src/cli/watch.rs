@@ -1,7 +1,8 @@
-//! `pillarbox consumer list` and `pillarbox connection list`: who is there.
+//! `pillarbox consumer` and `pillarbox connection`: who is there.
 
 use clap::{Args, Subcommand};
 use pillarbox::client::List;
+use serde_json::json;
 
 use super::broker::Broker;
 use super::{Failure, mailbox, show};
@@ -20,7 +21,7 @@ enum Consumers {
     List { mailbox: String },
 }
 
-/// List connections
+/// List and close connections
 #[derive(Args)]
 pub(super) struct ConnectionVerb {
     #[command(subcommand)]
@@ -32,6 +33,17 @@ enum Connections {
     /// List connections of all protocols
     #[command(after_help = "Example: pillarbox connection list --json")]
     List,
+    /// Close a connection; its client is told why. Needs an administrator
+    #[command(
+        after_help = "Example: pillarbox connection close 17 --reason 'moving to another host'"
+    )]
+    Close {
+        /// Its number, as `connection list` shows it
+        id: u64,
+        /// What the client is told
+        #[arg(long, value_name = "TEXT", default_value = "closed by an administrator")]
+        reason: String,
+    },
 }
 
 impl ConsumerVerb {
@@ -48,9 +60,20 @@ impl ConsumerVerb {
 
 impl ConnectionVerb {
     pub(super) async fn run(self, broker: &Broker) -> Result<(), Failure> {
-        let Connections::List = self.verb;
-        let rows = broker.connect().await?.list(List::Connections, "").await?;
-        let columns = ["id", "protocol", "user", "vhost", "peer", "name", "consumers", "unsettled"];
-        show::rows(&rows, &columns, broker.json)
+        let client = broker.connect().await?;
+        match self.verb {
+            Connections::List => {
+                let rows = client.list(List::Connections, "").await?;
+                let columns =
+                    ["id", "protocol", "user", "vhost", "peer", "name", "consumers", "unsettled"];
+                show::rows(&rows, &columns, broker.json)
+            }
+            Connections::Close { id, reason } => {
+                if !client.disconnect(id, &reason).await? {
+                    return Err(Failure::nothing(format!("there is no connection {id}")));
+                }
+                show::done(&format!("closed connection {id}"), json!({"id": id}), broker.json)
+            }
+        }
     }
 }

@@ -127,6 +127,16 @@ impl Client {
         self.line.ask(|id, out| define.encode(id, out))?.done().await.map(drop)
     }
 
+    /// Ends another client's connection, whose number `List::Connections` shows as `id`; the client is told the reason.
+    /// False where there is none. For administrators.
+    pub async fn disconnect(&self, connection: u64, reason: &str) -> Result<bool, Error> {
+        let number = connection.to_string();
+        let path = vec![&*number, reason];
+        let undefine = wire::Undefine { what: wire::Define::CONNECTION, path };
+        let count = counted(self.line.ask(|id, out| undefine.encode(id, out))?.done().await?.0)?;
+        Ok(count > 0)
+    }
+
     /// Removes a definition. For administrators.
     pub async fn undefine(&self, what: Defined, path: &[&str]) -> Result<(), Error> {
         let undefine = wire::Undefine { what: what.number(), path: path.to_vec() };

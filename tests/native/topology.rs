@@ -1,12 +1,20 @@
 //! Declaring, binding, listing and defining.
 
 use bytes::Buf;
+use pillarbox::broker::{NEUTRAL, Table, Value};
 use pillarbox_native::{
     Bind, DeclareExchange, DeclareMailbox, Define, DeleteExchange, DeleteMailbox, FLAG_MORE, Kind,
     List, Undefine, encode_purge,
 };
 
+use rstest::rstest;
+
 use crate::house::{House, push};
+
+/// As headers of a message, and nothing else, have it.
+fn table(bytes: &[u8]) -> Table {
+    (NEUTRAL.decode)(&[&(1u16 << 10).to_le_bytes()[..], bytes].concat()).headers.unwrap()
+}
 
 #[test]
 fn deleting_and_purging_say_how_many() {
@@ -92,6 +100,41 @@ fn a_list_goes_on_after_its_last_row() {
     let slices: Vec<_> =
         heard.iter().map(|it| ((&it.payload[..]).get_u32_le(), it.flags & FLAG_MORE)).collect();
     assert_eq!(slices, [(2, FLAG_MORE), (1, 0)]);
+}
+
+/// One row at a time, by the cursors of the rows.
+#[rstest]
+#[case::exchanges(List::EXCHANGES, 7)]
+#[case::bindings(List::BINDINGS, 3)]
+#[case::users(List::USERS, 1)]
+#[case::permissions(List::PERMISSIONS, 1)]
+#[case::virtual_hosts(List::VHOSTS, 1)]
+fn a_cursor_leads_to_the_next_row(#[case] what: u8, #[case] expected: usize) {
+    let mut house = House::new();
+    let client = house.client();
+    house.declare(client, "a");
+    for key in [&b"1"[..], b"2", b"3"] {
+        let source = "amq.direct";
+        let bind = Bind { source, destination: "a", to_exchange: false, key, arguments: &[] };
+        house.say(client, |out| bind.encode(Kind::Bind, 3, out));
+    }
+    house.heard(client);
+    let (mut after, mut seen) = (Vec::new(), Vec::new());
+    loop {
+        let list = List { what, vhost: "", name: "", after: &after, count: 1 };
+        house.say(client, |out| list.encode(4, out));
+        let heard = house.heard_raw(client);
+        let mut payload = &heard[0].payload[..];
+        if payload.get_u32_le() == 0 {
+            break;
+        }
+        let size = payload.get_u32_le() as usize;
+        let row = table(&payload[..size]);
+        after = row.get("cursor").and_then(Value::as_str).unwrap().as_bytes().to_vec();
+        assert!(!seen.contains(&row), "it comes again");
+        seen.push(row);
+    }
+    assert_eq!(seen.len(), expected);
 }
 
 #[test]

@@ -566,6 +566,8 @@ pub struct Define<'a> {
 }
 
 impl Define<'_> {
+    /// A client's connection; only to be removed, with its number and the reason that the client is told.
+    pub const CONNECTION: u8 = 5;
     pub const USER: u8 = 6;
     pub const PERMISSION: u8 = 7;
     pub const VHOST: u8 = 8;

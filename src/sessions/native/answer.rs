@@ -39,6 +39,8 @@ pub(super) enum Pending {
     List {
         id: u32,
         count: usize,
+        /// Rows before the first, where they are known by number.
+        skip: usize,
     },
     /// Say which messages were seen.
     Browsed(u32),
@@ -90,8 +92,8 @@ impl Open {
                 | Pending::Rewound(id),
                 Err(refusal),
             ) => self.refuse(id, code(&refusal), &refusal.to_string(), out),
-            (Pending::List { id, count }, Ok(Reply::Inspection(found))) => {
-                super::list::answer(id, count, *found, out);
+            (Pending::List { id, count, skip }, Ok(Reply::Inspection(found))) => {
+                super::list::answer(id, count, skip, *found, out);
             }
             (Pending::Browsed(id), Ok(Reply::Browsed(browsed))) => {
                 super::browse::answer(id, browsed, out);

@@ -7,11 +7,14 @@ use super::answer::Pending;
 use super::open::Open;
 use super::{MAIN, table};
 use crate::broker::{
-    Credential, Definition, DefinitionKey, DefinitionKind, Fate, Holder, Name,
+    ConnectionId, Credential, Definition, DefinitionKey, DefinitionKind, Fate, Holder, Name,
     PermissionDefinition, PolicyDefinition, Quota, Request, SeekCursor, Table, UserDefinition,
     Value, VhostDefinition,
 };
 use crate::sessions::Outbox;
+
+/// What a client is told whom an administrator sends away without another reason.
+const CLOSED: &str = "closed by an administrator";
 
 impl Open {
     pub(super) fn define(&mut self, id: u32, define: &wire::Define<'_>, out: &mut Outbox) {
@@ -73,6 +76,17 @@ impl Open {
                 },
             };
             let request = Request::ForgetPeer { host: (*host).into(), fate };
+            return self.ask(MAIN, request, Pending::Counted(id), out);
+        }
+        if let (wire::Define::CONNECTION, [connection, reason]) =
+            (undefine.what, &undefine.path[..])
+        {
+            let Ok(number) = connection.parse() else {
+                return self.refuse(id, Code::Invalid, "a connection is known by its number", out);
+            };
+            let reason = if reason.is_empty() { CLOSED } else { reason };
+            let (connection, reason) = (ConnectionId(number), reason.into());
+            let request = Request::Disconnect { connection, reason };
             return self.ask(MAIN, request, Pending::Counted(id), out);
         }
         let kind = match (undefine.what, undefine.path.len()) {

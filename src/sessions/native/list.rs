@@ -7,12 +7,12 @@ use super::answer::Pending;
 use super::open::Open;
 use super::{MAIN, table};
 use crate::broker::inspect::{
-    ConnectionView, ConsumerView, CursorView, DelayedView, Inspect, Inspection, KeyView,
-    MailboxView,
+    BindingsOf, ConnectionView, ConsumerView, CursorView, DelayedView, ExchangeView, Inspect,
+    Inspection, KeyView, MailboxView,
 };
 use crate::broker::{
-    ConnectionId, DrainView, Holder, Limited, Name, PeerView, PolicyDefinition, Repeat, Request,
-    Seq, Table, Time, Value,
+    BindingDefinition, ConnectionId, Definition, DefinitionKind, Destination, DrainView, Holder,
+    Limited, Name, PeerView, PolicyDefinition, Repeat, Request, Seq, Table, Time, Value,
 };
 use crate::sessions::Outbox;
 
@@ -21,11 +21,24 @@ impl Open {
         let vhost = if list.vhost.is_empty() { self.vhost.clone() } else { Name::from(list.vhost) };
         let after = String::from_utf8_lossy(list.after);
         let count = list.count.clamp(1, self.settings.list_count_max) as usize;
+        let skip = after.parse().unwrap_or(0);
+        let definitions = |kind, vhost| Inspect::Definitions { kind, vhost, skip, count };
         let inspect = match list.what {
             wire::List::MAILBOXES => {
                 let after = (!after.is_empty()).then(|| Name::from(&*after));
                 Inspect::Mailboxes { vhost, after, count }
             }
+            wire::List::EXCHANGES => {
+                // The default exchange has no name, and is the first.
+                let after = after.strip_prefix(EXCHANGE).map(Name::from);
+                Inspect::Exchanges { vhost, after, count }
+            }
+            wire::List::BINDINGS => {
+                Inspect::Bindings { vhost, of: BindingsOf::default(), skip, count }
+            }
+            wire::List::USERS => definitions(DefinitionKind::User, None),
+            wire::List::PERMISSIONS => definitions(DefinitionKind::Permission, None),
+            wire::List::VHOSTS => definitions(DefinitionKind::Vhost, None),
             wire::List::CONSUMERS if !list.name.is_empty() => {
                 Inspect::Consumers { vhost, mailbox: list.name.into() }
             }
@@ -63,14 +76,25 @@ impl Open {
                 return self.refuse(id, Code::NotImplemented, text, out);
             }
         };
-        self.ask(MAIN, Request::Inspect(inspect), Pending::List { id, count }, out);
+        self.ask(MAIN, Request::Inspect(inspect), Pending::List { id, count, skip }, out);
     }
 }
 
 /// Writes the rows that were found; `count` of them may not be all.
-pub(super) fn answer(id: u32, count: usize, found: Inspection, out: &mut Outbox) {
+/// Rows that are known by number begin after `skip`.
+pub(super) fn answer(id: u32, count: usize, skip: usize, found: Inspection, out: &mut Outbox) {
+    let numbered = |rows: Vec<Row>| {
+        let number = |(at, mut row): (usize, Row)| {
+            row.text("cursor", &(skip + at + 1).to_string());
+            row.0
+        };
+        (rows.into_iter().enumerate().map(number).collect(), false)
+    };
     let (rows, whole): (Vec<Table>, bool) = match found {
         Inspection::Mailboxes(views) => (views.into_iter().map(mailbox).collect(), false),
+        Inspection::Exchanges(views) => (views.into_iter().map(exchange).collect(), false),
+        Inspection::Bindings(found) => numbered(found.into_iter().map(binding).collect()),
+        Inspection::Definitions(found) => numbered(found.into_iter().map(definition).collect()),
         Inspection::Consumers(views) => (views.into_iter().map(consumer).collect(), true),
         Inspection::Keys(views) => (views.into_iter().map(key).collect(), false),
         Inspection::Cursors(views) => (views.into_iter().map(cursor).collect(), false),
@@ -130,6 +154,67 @@ fn mailbox(view: MailboxView) -> Table {
         row.number(name, count);
     }
     row.0
+}
+
+fn exchange(view: ExchangeView) -> Table {
+    let it = view.definition;
+    let mut row = Row::default();
+    row.text("name", &it.name);
+    row.text("cursor", &format!("{EXCHANGE}{}", it.name));
+    row.text("kind", &it.kind);
+    row.flag("durable", it.durable);
+    row.flag("auto_delete", it.auto_delete);
+    row.flag("internal", it.internal);
+    if let Some(policy) = &view.policy {
+        row.text("policy", policy);
+    }
+    if !it.arguments.is_empty() {
+        row.0.set("arguments", Value::Table(it.arguments));
+    }
+    row.number("published", view.passage.inwards);
+    row.number("routed", view.passage.outwards);
+    row.0
+}
+
+fn binding(it: BindingDefinition) -> Row {
+    let mut row = Row::default();
+    row.text("source", &it.source);
+    row.text("destination", it.destination.name());
+    row.flag("to_exchange", matches!(it.destination, Destination::Exchange(_)));
+    row.0.set("key", Value::Text(it.key.0));
+    if !it.arguments.is_empty() {
+        row.0.set("arguments", Value::Table(it.arguments));
+    }
+    row
+}
+
+/// Hashes of passwords are not shown.
+fn definition(it: Definition) -> Row {
+    let mut row = Row::default();
+    match it {
+        Definition::User(user) => {
+            row.text("name", &user.name);
+            row.texts("tags", &user.credential.tags);
+            row.flag("loopback_only", user.credential.loopback_only);
+        }
+        Definition::Permission(it) => {
+            row.text("vhost", &it.vhost);
+            row.text("user", &it.user);
+            row.text("configure", &it.configure);
+            row.text("write", &it.write);
+            row.text("read", &it.read);
+        }
+        Definition::Vhost(it) => {
+            row.text("name", &it.name);
+            row.text("description", &it.description);
+            row.texts("tags", &it.tags);
+            row.text("default_queue_type", it.default_queue_type.as_deref().unwrap_or_default());
+            row.flag("tracing", it.tracing);
+        }
+        // This session asks for no others.
+        _ => {}
+    }
+    row
 }
 
 fn consumer(view: ConsumerView) -> Table {
@@ -223,6 +308,8 @@ fn delayed(view: DelayedView) -> Table {
 /// Begin the cursors of policies.
 const OPERATOR: &str = "operator";
 const USER: &str = "user";
+/// Begins the cursors of exchanges.
+const EXCHANGE: &str = "/";
 
 fn key(view: KeyView) -> Table {
     let mut row = Row::default();
@@ -281,6 +368,10 @@ pub(super) struct Row(pub(super) Table);
 impl Row {
     pub(super) fn text(&mut self, name: &str, text: &str) {
         self.0.set(name, Value::text(text));
+    }
+
+    fn texts(&mut self, name: &str, texts: &[String]) {
+        self.0.set(name, Value::Array(texts.iter().map(|text| Value::text(text)).collect()));
     }
 
     pub(super) fn number(&mut self, name: &str, number: u64) {
