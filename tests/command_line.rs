@@ -211,28 +211,56 @@ fn a_pipe_joins_two_programs_and_notices_a_death() {
 }
 
 #[rstest]
-#[case("native")]
-#[case("amqp")]
-#[case("stomp")]
-fn bench_checks_every_message(#[case] protocol: &str) {
+fn bench_checks_every_message(
+    #[values("native", "amqp", "stomp")] protocol: &str,
+    #[values(
+        "",
+        "--size 16 --queues 3",
+        "--fanout 3 --transient",
+        "--bindings 20",
+        "--fill --stream"
+    )]
+    scene: &str,
+) {
     let broker = Broker::start();
     let (amqp, stomp) = (broker.amqp.clone(), broker.stomp.clone());
-    let json = broker.run(&[
-        "bench",
-        "--protocol",
-        protocol,
-        "--amqp",
-        &amqp,
-        "--stomp",
-        &stomp,
-        "-n",
-        "3000",
-        "--json",
-    ]);
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let arguments = ["bench", "--protocol", protocol, "--amqp", &amqp, "--stomp", &stomp];
+    let mut arguments = [&arguments[..], &["-n", "3000", "--json"]].concat();
+    arguments.extend(scene.split_whitespace());
+    let json: serde_json::Value = serde_json::from_str(&broker.run(&arguments)).unwrap();
     assert_eq!((&json["messages"], &json["lost"]), (&3000.into(), &0.into()));
+    let copies = if scene.contains("fanout") { 3 } else { 1 };
+    assert_eq!(json["deliveries"], 3000 * copies);
     assert!(json["latency_ms"]["p99"].as_f64().unwrap() > 0.0);
     assert_eq!(broker.run(&["mailbox", "list", "--json"]).trim(), "[]");
+    let exchanges = broker.run(&["exchange", "list", "--json"]);
+    assert!(!exchanges.contains("bench"), "{exchanges}");
+}
+
+#[rstest]
+fn bench_counts_connections(#[values("native", "amqp", "stomp")] protocol: &str) {
+    let broker = Broker::start();
+    let (amqp, stomp) = (broker.amqp.clone(), broker.stomp.clone());
+    for (flag, count) in [("--idle", 20), ("--churn", 2)] {
+        let count = count.to_string();
+        let json = broker.run(&[
+            "bench",
+            "--protocol",
+            protocol,
+            "--amqp",
+            &amqp,
+            "--stomp",
+            &stomp,
+            flag,
+            &count,
+            "--duration",
+            "100ms",
+            "--json",
+        ]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let made = json["connections"].as_u64().unwrap();
+        assert!(if flag == "--idle" { made == 20 } else { made >= 2 }, "{json}");
+    }
 }
 
 #[test]
@@ -252,6 +280,14 @@ fn definitions_move_between_brokers_that_run_and_that_do_not() {
     broker.run(&["mailbox", "declare", "jobs", "--max-length", "5"]);
     broker.run(&["exchange", "declare", "logs", "--kind", "topic"]);
     broker.run(&["bind", "logs", "jobs", "--key", "a.#"]);
+    assert!(broker.run(&["exchange", "list"]).contains("logs"));
+    assert!(broker.run(&["binding", "list"]).contains("a.#"));
+    broker.run(&["vhost", "put", "test", "--tag", "one"]);
+    assert!(broker.run(&["vhost", "list"]).contains("test"));
+    broker.run(&["vhost", "delete", "test"]);
+    assert!(broker.run(&["user", "list"]).contains("guest"));
+    assert!(broker.run(&["permission", "list"]).contains(".*"));
+    assert_eq!(broker.fails(&["connection", "close", "9999"]).0, Some(4));
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (first, second, store) = (path("first.json"), path("second.json"), path("store"));

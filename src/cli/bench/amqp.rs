@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use pillarbox_amqp::{
-    FieldTable, FrameKind, Method, PROTOCOL_HEADER, ShortString, decode_ack, encode_ack,
-    encode_content, method_ids, next_frame,
+    FieldTable, FieldValue, FrameKind, Method, PROTOCOL_HEADER, ShortString, decode_ack,
+    encode_ack, encode_content, method_ids, next_frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,7 +15,9 @@ use tokio::time::timeout;
 
 use super::super::Failure;
 use super::super::broker::Broker;
-use super::{Bench, Found, Plan, content};
+use super::plan::{Found, Plan};
+use super::scene::{Scene, Target};
+use super::{Bench, content};
 
 const FRAME_MAX: u32 = 131_072;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,60 +28,14 @@ const DELIVER: (u16, u16) = (60, 60);
 const PERSISTENT: [u8; 3] = [0x10, 0x00, 2];
 const TRANSIENT: [u8; 3] = [0x10, 0x00, 1];
 
-struct Peer {
+pub(super) struct Peer {
     input: OwnedReadHalf,
     output: OwnedWriteHalf,
     read: BytesMut,
 }
 
-pub(super) async fn run(
-    bench: &Bench,
-    broker: &Broker,
-    mut plan: Plan,
-) -> Result<(u64, Instant, Found), Failure> {
-    let queue = ShortString::truncated(&format!("bench-{}", std::process::id()));
-    let mut producer = Peer::connect(bench, broker).await?;
-    let declare = Method::QueueDeclare {
-        queue: queue.clone(),
-        passive: false,
-        durable: !bench.transient,
-        exclusive: false,
-        auto_delete: false,
-        nowait: false,
-        arguments: FieldTable(Vec::new()),
-    };
-    producer.call(&declare).await?;
-    producer.call(&Method::ConfirmSelect { nowait: false }).await?;
-    let mut consumer = Peer::connect(bench, broker).await?;
-    let prefetch_count = u16::try_from(bench.credit).unwrap_or(0);
-    consumer.call(&Method::BasicQos { prefetch_size: 0, prefetch_count, global: false }).await?;
-    let consume = Method::BasicConsume {
-        queue: queue.clone(),
-        consumer_tag: ShortString::truncated("bench"),
-        no_local: false,
-        no_ack: false,
-        exclusive: false,
-        nowait: false,
-        arguments: FieldTable(Vec::new()),
-    };
-    consumer.call(&consume).await?;
-
-    let moved = plan.start.elapsed();
-    plan.start += moved;
-    plan.until = plan.until.map(|until| until + moved);
-    let (sent_to, sent) = watch::channel(u64::MAX);
-    let consuming = tokio::spawn(consume_all(consumer, plan.clone(), sent));
-    let outcome = produce(producer, &queue, bench, &plan).await;
-    let _ = sent_to.send(outcome.as_ref().map_or(0, |(sent, ..)| *sent));
-    let found = consuming.await.map_err(Failure::failed)?;
-    let (sent, confirmed, mut producer) = outcome?;
-    let delete = Method::QueueDelete { queue, if_unused: false, if_empty: false, nowait: false };
-    producer.call(&delete).await?;
-    Ok((sent, confirmed, found?))
-}
-
 impl Peer {
-    async fn connect(bench: &Bench, broker: &Broker) -> Result<Self, Failure> {
+    pub(super) async fn connect(bench: &Bench, broker: &Broker) -> Result<Self, Failure> {
         let socket = TcpStream::connect(&bench.amqp).await.map_err(|error| {
             Failure::no_broker(format!("no broker answers on {}: {error}", bench.amqp))
         })?;
@@ -151,6 +107,188 @@ impl Peer {
             }
         }
     }
+
+    pub(super) async fn build(&mut self, scene: &Scene) -> Result<(), Failure> {
+        for mailbox in &scene.mailboxes {
+            self.call(&Method::QueueDeclare {
+                queue: ShortString::truncated(mailbox),
+                passive: false,
+                durable: scene.durable,
+                exclusive: false,
+                auto_delete: false,
+                nowait: false,
+                arguments: entries(scene.stream.then_some(("x-queue-type", "stream"))),
+            })
+            .await?;
+        }
+        if let Some(exchange) = &scene.exchange {
+            self.call(&Method::ExchangeDeclare {
+                exchange: ShortString::truncated(&exchange.name),
+                kind: ShortString::truncated(exchange.kind),
+                passive: false,
+                durable: scene.durable,
+                auto_delete: false,
+                internal: false,
+                nowait: false,
+                arguments: FieldTable(Vec::new()),
+            })
+            .await?;
+        }
+        for (source, key, mailbox) in scene.bindings() {
+            self.call(&Method::QueueBind {
+                queue: ShortString::truncated(mailbox),
+                exchange: ShortString::truncated(source),
+                routing_key: ShortString::truncated(key),
+                nowait: false,
+                arguments: FieldTable(Vec::new()),
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn clear(&mut self, scene: &Scene) -> Result<(), Failure> {
+        for mailbox in &scene.mailboxes {
+            let queue = ShortString::truncated(mailbox);
+            let (if_unused, if_empty, nowait) = (false, false, false);
+            self.call(&Method::QueueDelete { queue, if_unused, if_empty, nowait }).await?;
+        }
+        if let Some(exchange) = &scene.exchange {
+            let exchange = ShortString::truncated(&exchange.name);
+            let (if_unused, nowait) = (false, false);
+            self.call(&Method::ExchangeDelete { exchange, if_unused, nowait }).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn listen(&mut self, mailbox: &str, bench: &Bench) -> Result<(), Failure> {
+        let prefetch_count = u16::try_from(bench.credit).unwrap_or(0);
+        self.call(&Method::BasicQos { prefetch_size: 0, prefetch_count, global: false }).await?;
+        self.call(&Method::BasicConsume {
+            queue: ShortString::truncated(mailbox),
+            consumer_tag: ShortString::truncated("bench"),
+            no_local: false,
+            no_ack: false,
+            exclusive: false,
+            nowait: false,
+            arguments: entries(bench.stream.then_some(("x-stream-offset", "first"))),
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn close(mut self) -> Result<(), Failure> {
+        let reply_text = ShortString::truncated("done");
+        let close =
+            Method::ConnectionClose { reply_code: 200, reply_text, class_id: 0, method_id: 0 };
+        self.send(0, &close).await?;
+        self.method(0).await.map(drop)
+    }
+
+    pub(super) async fn produce(
+        mut self,
+        target: &Target,
+        bench: &Bench,
+        plan: &Plan,
+    ) -> Result<(u64, Instant), Failure> {
+        self.call(&Method::ConfirmSelect { nowait: false }).await?;
+        let Self { mut input, mut output, mut read } = self;
+        let publishes: Vec<_> = target.keys.iter().map(|key| publish(target, key)).collect();
+        let properties = if bench.transient { &TRANSIENT } else { &PERSISTENT };
+        let (mut sent, mut confirmed) = (0u64, 0u64);
+        let (mut out, mut body) = (BytesMut::new(), Vec::new());
+        let window = u64::from(bench.window);
+        let mut progress = plan.progress();
+        while let Some(due) = plan.due(sent, bench.batch.into(), Instant::now()) {
+            if due == 0 {
+                tokio::time::sleep(Duration::from_micros(200)).await;
+                continue;
+            }
+            while sent - confirmed > 0 && sent - confirmed + due > window {
+                more(&mut input, &mut read).await?;
+                confirmed = confirms(&mut read, confirmed)?;
+            }
+            out.clear();
+            let now = Instant::now();
+            for number in sent..sent + due {
+                body.clear();
+                content::write(number, plan.due_at(number, now), bench.size as usize, &mut body);
+                out.extend_from_slice(&publishes[target.place(number)]);
+                encode_content(&mut out, CHANNEL, properties, &body, FRAME_MAX);
+            }
+            output.write_all(&out).await.map_err(Failure::failed)?;
+            sent += due;
+            progress.add(due);
+        }
+        while confirmed < sent {
+            more(&mut input, &mut read).await?;
+            confirmed = confirms(&mut read, confirmed)?;
+        }
+        Ok((sent, Instant::now()))
+    }
+
+    pub(super) async fn consume(
+        self,
+        plan: &Plan,
+        mut sent: watch::Receiver<u64>,
+    ) -> Result<Found, Failure> {
+        let mut peer = self;
+        let mut found = Found::new(plan);
+        let mut total = 0u64;
+        let (mut body, mut missing) = (Vec::new(), 0u64);
+        let mut out = BytesMut::new();
+        loop {
+            let mut end = 0;
+            let before = total;
+            while let Some(frame) =
+                next_frame(&peer.read[end..], FRAME_MAX).map_err(Failure::failed)?
+            {
+                end += frame.wire_len();
+                match frame.kind {
+                    FrameKind::Header => {
+                        let header = pillarbox_amqp::decode_content_header(frame.payload)
+                            .map_err(Failure::failed)?;
+                        missing = header.body_size;
+                        body.clear();
+                    }
+                    FrameKind::Body => {
+                        missing = missing.saturating_sub(frame.payload.len() as u64);
+                        if missing > 0 || !body.is_empty() {
+                            body.extend_from_slice(frame.payload);
+                        }
+                        if missing == 0 {
+                            let whole = if body.is_empty() { frame.payload } else { &body[..] };
+                            found.take(whole, plan);
+                            total += 1;
+                        }
+                    }
+                    FrameKind::Method if method_ids(frame.payload) != Some(DELIVER) => {
+                        return Err(Failure::failed("the broker ended the consumer"));
+                    }
+                    FrameKind::Method | FrameKind::Heartbeat => {}
+                }
+            }
+            let _ = peer.read.split_to(end);
+            if total > before {
+                found.last = Instant::now();
+                out.clear();
+                encode_ack(&mut out, CHANNEL, total, true);
+                peer.output.write_all(&out).await.map_err(Failure::failed)?;
+            }
+            let wanted = *sent.borrow_and_update();
+            if total >= wanted {
+                return Ok(found);
+            }
+            tokio::select! {
+                read = timeout(PATIENCE, more(&mut peer.input, &mut peer.read)) => match read {
+                    Ok(read) => read?,
+                    Err(_) if wanted == u64::MAX => {}
+                    Err(_) => return Ok(found),
+                },
+                Ok(()) = sent.changed() => {}
+            }
+        }
+    }
 }
 
 async fn more(input: &mut OwnedReadHalf, read: &mut BytesMut) -> Result<(), Failure> {
@@ -162,52 +300,23 @@ async fn more(input: &mut OwnedReadHalf, read: &mut BytesMut) -> Result<(), Fail
     }
 }
 
-async fn produce(
-    peer: Peer,
-    queue: &ShortString,
-    bench: &Bench,
-    plan: &Plan,
-) -> Result<(u64, Instant, Peer), Failure> {
-    let Peer { mut input, mut output, mut read } = peer;
+fn publish(target: &Target, key: &str) -> BytesMut {
     let mut publish = BytesMut::new();
     let method = Method::BasicPublish {
-        exchange: ShortString::truncated(""),
-        routing_key: queue.clone(),
+        exchange: ShortString::truncated(&target.exchange),
+        routing_key: ShortString::truncated(key),
         mandatory: false,
         immediate: false,
     };
     method.encode(CHANNEL, &mut publish);
-    let properties = if bench.transient { &TRANSIENT } else { &PERSISTENT };
-    let (mut sent, mut confirmed) = (0u64, 0u64);
-    let (mut out, mut body) = (BytesMut::new(), Vec::new());
-    let window = u64::from(bench.window);
-    let mut progress = plan.progress();
-    while let Some(due) = plan.due(sent, bench.batch.into(), Instant::now()) {
-        if due == 0 {
-            tokio::time::sleep(Duration::from_micros(200)).await;
-            continue;
-        }
-        while sent - confirmed > 0 && sent - confirmed + due > window {
-            more(&mut input, &mut read).await?;
-            confirmed = confirms(&mut read, confirmed)?;
-        }
-        out.clear();
-        let now = Instant::now();
-        for number in sent..sent + due {
-            body.clear();
-            content::write(number, plan.due_at(number, now), bench.size as usize, &mut body);
-            out.extend_from_slice(&publish);
-            encode_content(&mut out, CHANNEL, properties, &body, FRAME_MAX);
-        }
-        output.write_all(&out).await.map_err(Failure::failed)?;
-        sent += due;
-        progress.add(due);
-    }
-    while confirmed < sent {
-        more(&mut input, &mut read).await?;
-        confirmed = confirms(&mut read, confirmed)?;
-    }
-    Ok((sent, Instant::now(), Peer { input, output, read }))
+    publish
+}
+
+fn entries(entry: Option<(&'static str, &'static str)>) -> FieldTable {
+    let entry = entry.map(|(name, text)| {
+        (ShortString::truncated(name), FieldValue::LongString(Bytes::from_static(text.as_bytes())))
+    });
+    FieldTable(entry.into_iter().collect())
 }
 
 /// How many publishes are confirmed, as far as was read.
@@ -228,64 +337,4 @@ fn confirms(read: &mut BytesMut, mut confirmed: u64) -> Result<u64, Failure> {
     }
     let _ = read.split_to(end);
     Ok(confirmed)
-}
-
-async fn consume_all(
-    mut peer: Peer,
-    plan: Plan,
-    mut sent: watch::Receiver<u64>,
-) -> Result<Found, Failure> {
-    let mut found = Found::new(&plan);
-    let mut total = 0u64;
-    let (mut body, mut missing) = (Vec::new(), 0u64);
-    let mut out = BytesMut::new();
-    loop {
-        let mut end = 0;
-        let before = total;
-        while let Some(frame) = next_frame(&peer.read[end..], FRAME_MAX).map_err(Failure::failed)? {
-            end += frame.wire_len();
-            match frame.kind {
-                FrameKind::Header => {
-                    let header = pillarbox_amqp::decode_content_header(frame.payload)
-                        .map_err(Failure::failed)?;
-                    missing = header.body_size;
-                    body.clear();
-                }
-                FrameKind::Body => {
-                    missing = missing.saturating_sub(frame.payload.len() as u64);
-                    if missing > 0 || !body.is_empty() {
-                        body.extend_from_slice(frame.payload);
-                    }
-                    if missing == 0 {
-                        let whole = if body.is_empty() { frame.payload } else { &body[..] };
-                        found.take(whole, &plan);
-                        total += 1;
-                    }
-                }
-                FrameKind::Method if method_ids(frame.payload) != Some(DELIVER) => {
-                    return Err(Failure::failed("the broker ended the consumer"));
-                }
-                FrameKind::Method | FrameKind::Heartbeat => {}
-            }
-        }
-        let _ = peer.read.split_to(end);
-        if total > before {
-            found.last = Instant::now();
-            out.clear();
-            encode_ack(&mut out, CHANNEL, total, true);
-            peer.output.write_all(&out).await.map_err(Failure::failed)?;
-        }
-        let wanted = *sent.borrow();
-        if total >= wanted {
-            return Ok(found);
-        }
-        tokio::select! {
-            read = timeout(PATIENCE, more(&mut peer.input, &mut peer.read)) => match read {
-                Ok(read) => read?,
-                Err(_) if wanted == u64::MAX => {}
-                Err(_) => return Ok(found),
-            },
-            _ = sent.changed() => {}
-        }
-    }
 }

@@ -23,6 +23,15 @@ impl Histogram {
         self.max = self.max.max(value);
     }
 
+    /// Adds what another one counted.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.total += other.total;
+        self.max = self.max.max(other.max);
+    }
+
     /// The value that such a share of all values does not exceed.
     pub(super) fn at(&self, share: f64) -> u64 {
         let wanted = (self.total as f64 * share).ceil() as u64;
@@ -78,5 +87,9 @@ mod tests {
         let mut histogram = Histogram::default();
         (1..=100).for_each(|value| histogram.add(value));
         assert_eq!((histogram.at(0.5), histogram.at(0.99), histogram.at(1.0)), (50, 99, 100));
+        let mut more = Histogram::default();
+        (101..=300).for_each(|value| more.add(value));
+        more.merge(&histogram);
+        assert_eq!((more.at(0.1), more.at(1.0)), (30, 300));
     }
 }

@@ -4,45 +4,55 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pillarbox::broker::Properties;
-use pillarbox::client::{Client, Mailbox, NewMessage, Outcome, Receipt, Subscribe};
-
+use pillarbox::broker::{Properties, Value};
+use pillarbox::client::{
+    Binding, Client, Exchange, Mailbox, NewMessage, Outcome, Receipt, Subscribe, Subscription,
+};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::super::Failure;
-use super::super::broker::Broker;
-use super::{Bench, Found, Plan, content};
+use super::plan::{Found, Plan};
+use super::scene::{Scene, Target};
+use super::{Bench, content};
 
 /// What still comes must come so soon.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(
-    bench: &Bench,
-    broker: &Broker,
-    mut plan: Plan,
-) -> Result<(u64, Instant, Found), Failure> {
-    let (producer, consumer) = (broker.connect().await?, broker.connect().await?);
-    let name = format!("bench-{}", std::process::id());
-    let durable = !bench.transient;
-    let mailbox = Mailbox { durable, ..Mailbox::durable(&name) };
-    producer.declare(&mailbox).await?;
-    let moved = plan.start.elapsed();
-    plan.start += moved;
-    plan.until = plan.until.map(|until| until + moved);
-    let (sent_to, sent) = tokio::sync::watch::channel(u64::MAX);
-    let consuming =
-        tokio::spawn(consume(consumer, name.clone(), bench.clone(), plan.clone(), sent));
-    let outcome = produce(&producer, &name, bench, &plan).await;
-    let _ = sent_to.send(outcome.as_ref().map_or(0, |(sent, _)| *sent));
-    let found = consuming.await.map_err(Failure::failed)?;
-    producer.delete(&name, false, false).await?;
-    let (sent, confirmed) = outcome?;
-    Ok((sent, confirmed, found?))
+pub(super) async fn build(client: &Client, scene: &Scene) -> Result<(), Failure> {
+    for name in &scene.mailboxes {
+        let mut mailbox = Mailbox { durable: scene.durable, ..Mailbox::durable(name) };
+        if scene.stream {
+            mailbox = mailbox.argument("x-queue-type", Value::text("stream"));
+        }
+        client.declare(&mailbox).await?;
+    }
+    if let Some(exchange) = &scene.exchange {
+        let (name, kind) = (exchange.name.clone(), exchange.kind.into());
+        let exchange = Exchange { name, kind, durable: scene.durable, ..Exchange::default() };
+        client.declare_exchange(&exchange).await?;
+    }
+    for (source, key, mailbox) in scene.bindings() {
+        let (source, destination) = (source.into(), mailbox.into());
+        let binding = Binding { source, destination, key: key.into(), ..Binding::default() };
+        client.bind(&binding).await?;
+    }
+    Ok(())
 }
 
-async fn produce(
+pub(super) async fn clear(client: &Client, scene: &Scene) -> Result<(), Failure> {
+    for name in &scene.mailboxes {
+        client.delete(name, false, false).await?;
+    }
+    if let Some(exchange) = &scene.exchange {
+        client.delete_exchange(&exchange.name, false).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn produce(
     client: &Client,
-    mailbox: &str,
+    target: &Target,
     bench: &Bench,
     plan: &Plan,
 ) -> Result<(u64, Instant), Failure> {
@@ -52,6 +62,7 @@ async fn produce(
     let (mut sent, mut unconfirmed) = (0u64, 0u32);
     let mut messages = Vec::new();
     let mut progress = plan.progress();
+    let several = target.keys.len() > 1;
     while let Some(due) = plan.due(sent, bench.batch.into(), Instant::now()) {
         if due == 0 {
             tokio::time::sleep(Duration::from_micros(200)).await;
@@ -73,9 +84,11 @@ async fn produce(
         messages.clear();
         for at in 0..due as usize {
             let body = bodies.slice(at * size..(at + 1) * size);
-            messages.push(NewMessage { body, key: None, properties: properties.clone() });
+            let key = several.then(|| target.keys[target.place(sent + at as u64)].clone());
+            messages.push(NewMessage { body, key, properties: properties.clone() });
         }
-        waiting.push_back((client.start_push("", mailbox, &messages).await?, due as u32));
+        let receipt = client.start_push(&target.exchange, &target.keys[0], &messages).await?;
+        waiting.push_back((receipt, due as u32));
         sent += due;
         progress.add(due);
         unconfirmed += due as u32;
@@ -93,37 +106,54 @@ async fn confirm(receipt: Receipt) -> Result<(), Failure> {
     }
 }
 
-async fn consume(
+pub(super) struct Listener {
     client: Client,
-    mailbox: String,
-    bench: Bench,
-    plan: Plan,
-    mut sent: tokio::sync::watch::Receiver<u64>,
-) -> Result<Found, Failure> {
-    let subscribe = Subscribe { credit: bench.credit, ..Subscribe::default() };
-    let mut messages = client.subscribe(&mailbox, &subscribe).await?;
-    let mut found = Found::new(&plan);
-    let mut total = 0u64;
-    loop {
-        let wanted = *sent.borrow();
-        if total >= wanted {
-            break;
+    messages: Subscription,
+}
+
+impl Listener {
+    pub(super) async fn open(
+        client: Client,
+        mailbox: &str,
+        bench: &Bench,
+    ) -> Result<Self, Failure> {
+        let mut subscribe = Subscribe { credit: bench.credit, ..Subscribe::default() };
+        if bench.stream {
+            subscribe = subscribe.argument("x-stream-offset", Value::text("first"));
         }
-        let batch = tokio::select! {
-            batch = timeout(PATIENCE, messages.next_batch()) => match batch {
-                Ok(batch) => batch?,
-                Err(_) if wanted == u64::MAX => continue,
-                Err(_) => break,
-            },
-            _ = sent.changed() => continue,
-        };
-        for delivery in &batch {
-            found.take(delivery.body(), &plan);
-        }
-        total += batch.len() as u64;
-        found.last = Instant::now();
-        client.settle_later(&batch, Outcome::Accepted)?;
+        let messages = client.subscribe(mailbox, &subscribe).await?;
+        Ok(Self { client, messages })
     }
-    messages.end().await?;
-    Ok(found)
+
+    pub(super) async fn consume(
+        self,
+        plan: &Plan,
+        mut sent: watch::Receiver<u64>,
+    ) -> Result<Found, Failure> {
+        let Self { client, mut messages } = self;
+        let mut found = Found::new(plan);
+        let mut total = 0u64;
+        loop {
+            let wanted = *sent.borrow_and_update();
+            if total >= wanted {
+                break;
+            }
+            let batch = tokio::select! {
+                batch = timeout(PATIENCE, messages.next_batch()) => match batch {
+                    Ok(batch) => batch?,
+                    Err(_) if wanted == u64::MAX => continue,
+                    Err(_) => break,
+                },
+                Ok(()) = sent.changed() => continue,
+            };
+            for delivery in &batch {
+                found.take(delivery.body(), plan);
+            }
+            total += batch.len() as u64;
+            found.last = Instant::now();
+            client.settle_later(&batch, Outcome::Accepted)?;
+        }
+        messages.end().await?;
+        Ok(found)
+    }
 }

@@ -14,12 +14,14 @@ use tokio::time::timeout;
 
 use super::super::Failure;
 use super::super::broker::Broker;
-use super::{Bench, Found, Plan, content};
+use super::plan::{Found, Plan};
+use super::scene::Target;
+use super::{Bench, content};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const ENCODER: Encoder = Encoder { version: Version::V12, line_feed_after_frame: false };
 
-struct Peer {
+pub(super) struct Peer {
     input: Incoming,
     output: OwnedWriteHalf,
 }
@@ -30,40 +32,8 @@ struct Incoming {
     decoder: ServerFrameDecoder,
 }
 
-pub(super) async fn run(
-    bench: &Bench,
-    broker: &Broker,
-    mut plan: Plan,
-) -> Result<(u64, Instant, Found), Failure> {
-    // It deletes the mailbox at the end, which STOMP cannot.
-    let native = broker.connect().await?;
-    let name = format!("bench-{}", std::process::id());
-    let destination = format!("/queue/{name}");
-    let producer = Peer::connect(bench, broker).await?;
-    let mut consumer = Peer::connect(bench, broker).await?;
-    let credit = bench.credit.to_string();
-    let mut headers =
-        vec![("id", "0"), ("destination", &*destination), ("ack", "client"), ("receipt", "s")];
-    if bench.credit > 0 {
-        headers.push(("prefetch-count", &credit));
-    }
-    consumer.say(Command::Subscribe, &headers).await?;
-    consumer.input.expect(ServerCommand::Receipt).await?;
-    let moved = plan.start.elapsed();
-    plan.start += moved;
-    plan.until = plan.until.map(|until| until + moved);
-    let (sent_to, sent) = watch::channel(u64::MAX);
-    let consuming = tokio::spawn(consume(consumer, plan.clone(), sent));
-    let outcome = produce(producer, &destination, bench, &plan).await;
-    let _ = sent_to.send(outcome.as_ref().map_or(0, |(sent, _)| *sent));
-    let found = consuming.await.map_err(Failure::failed)?;
-    native.delete(&name, false, false).await?;
-    let (sent, confirmed) = outcome?;
-    Ok((sent, confirmed, found?))
-}
-
 impl Peer {
-    async fn connect(bench: &Bench, broker: &Broker) -> Result<Self, Failure> {
+    pub(super) async fn connect(bench: &Bench, broker: &Broker) -> Result<Self, Failure> {
         let socket = TcpStream::connect(&bench.stomp).await.map_err(|error| {
             Failure::no_broker(format!("no broker answers on {}: {error}", bench.stomp))
         })?;
@@ -93,6 +63,112 @@ impl Peer {
         let mut out = BytesMut::new();
         ENCODER.encode_client_frame(&mut out, command, headers.iter().copied(), b"");
         self.output.write_all(&out).await.map_err(Failure::failed)
+    }
+
+    pub(super) async fn listen(&mut self, mailbox: &str, bench: &Bench) -> Result<(), Failure> {
+        let (destination, credit) = (format!("/amq/queue/{mailbox}"), bench.credit.to_string());
+        let mut headers =
+            vec![("id", "0"), ("destination", &*destination), ("ack", "client"), ("receipt", "s")];
+        if bench.credit > 0 {
+            headers.push(("prefetch-count", &credit));
+        }
+        if bench.stream {
+            headers.push(("x-stream-offset", "first"));
+        }
+        self.say(Command::Subscribe, &headers).await?;
+        self.input.expect(ServerCommand::Receipt).await.map(drop)
+    }
+
+    pub(super) async fn close(mut self) -> Result<(), Failure> {
+        self.say(Command::Disconnect, &[("receipt", "bye")]).await?;
+        self.input.expect(ServerCommand::Receipt).await.map(drop)
+    }
+
+    pub(super) async fn produce(
+        self,
+        target: &Target,
+        bench: &Bench,
+        plan: &Plan,
+    ) -> Result<(u64, Instant), Failure> {
+        let Self { mut input, mut output } = self;
+        let place = |key: &String| match &*target.exchange {
+            "" => format!("/amq/queue/{key}"),
+            exchange => format!("/exchange/{exchange}/{key}"),
+        };
+        let destinations: Vec<_> = target.keys.iter().map(place).collect();
+        let persistent = if bench.transient { "false" } else { "true" };
+        let (mut sent, mut confirmed) = (0u64, 0u64);
+        let (mut out, mut body) = (BytesMut::new(), Vec::new());
+        let mut progress = plan.progress();
+        while let Some(due) = plan.due(sent, bench.batch.into(), Instant::now()) {
+            if due == 0 {
+                tokio::time::sleep(Duration::from_micros(200)).await;
+                continue;
+            }
+            while sent > confirmed && sent - confirmed + due > u64::from(bench.window) {
+                confirmed = confirm(&input.expect(ServerCommand::Receipt).await?)?;
+            }
+            out.clear();
+            let now = Instant::now();
+            for number in sent..sent + due {
+                body.clear();
+                content::write(number, plan.due_at(number, now), bench.size as usize, &mut body);
+                let mut frame = ENCODER.begin(&mut out, Command::Send);
+                frame.header("destination", &destinations[target.place(number)]);
+                frame.header("persistent", persistent);
+                if number + 1 == sent + due {
+                    // Receipts come in order: this one stands for all before it.
+                    frame.header_number("receipt", number + 1);
+                }
+                frame.finish(&body);
+            }
+            output.write_all(&out).await.map_err(Failure::failed)?;
+            sent += due;
+            progress.add(due);
+        }
+        while confirmed < sent {
+            confirmed = confirm(&input.expect(ServerCommand::Receipt).await?)?;
+        }
+        Ok((sent, Instant::now()))
+    }
+
+    pub(super) async fn consume(
+        self,
+        plan: &Plan,
+        mut sent: watch::Receiver<u64>,
+    ) -> Result<Found, Failure> {
+        let Self { mut input, mut output } = self;
+        let mut found = Found::new(plan);
+        let mut total = 0u64;
+        loop {
+            let mut last = None;
+            while let Some(frame) = input.decode()? {
+                found.take(&frame.body, plan);
+                total += 1;
+                last = frame.headers.get("ack").map(str::to_owned);
+            }
+            if let Some(last) = last {
+                found.last = Instant::now();
+                let mut out = BytesMut::new();
+                ENCODER.encode_client_frame(&mut out, Command::Ack, [("id", &*last)], b"");
+                output.write_all(&out).await.map_err(Failure::failed)?;
+            }
+            let wanted = *sent.borrow_and_update();
+            if total >= wanted {
+                break;
+            }
+            tokio::select! {
+                read = timeout(PATIENCE, input.more()) => match read {
+                    Ok(read) => read?,
+                    Err(_) if wanted == u64::MAX => {}
+                    Err(_) => break,
+                },
+                Ok(()) = sent.changed() => {}
+            }
+        }
+        // Only then is everything settled.
+        Self { input, output }.close().await?;
+        Ok(found)
     }
 }
 
@@ -140,87 +216,7 @@ fn text(frame: &Frame<ServerCommand>) -> String {
     format!("{message}: {}", String::from_utf8_lossy(&frame.body).trim())
 }
 
-async fn produce(
-    peer: Peer,
-    destination: &str,
-    bench: &Bench,
-    plan: &Plan,
-) -> Result<(u64, Instant), Failure> {
-    let Peer { mut input, mut output } = peer;
-    let persistent = if bench.transient { "false" } else { "true" };
-    let (mut sent, mut confirmed) = (0u64, 0u64);
-    let (mut out, mut body) = (BytesMut::new(), Vec::new());
-    let mut progress = plan.progress();
-    while let Some(due) = plan.due(sent, bench.batch.into(), Instant::now()) {
-        if due == 0 {
-            tokio::time::sleep(Duration::from_micros(200)).await;
-            continue;
-        }
-        while sent > confirmed && sent - confirmed + due > u64::from(bench.window) {
-            confirmed = confirm(&input.expect(ServerCommand::Receipt).await?)?;
-        }
-        out.clear();
-        let now = Instant::now();
-        for number in sent..sent + due {
-            body.clear();
-            content::write(number, plan.due_at(number, now), bench.size as usize, &mut body);
-            let mut frame = ENCODER.begin(&mut out, Command::Send);
-            frame.header("destination", destination);
-            frame.header("persistent", persistent);
-            if number + 1 == sent + due {
-                // Receipts come in order: this one stands for all before it.
-                frame.header_number("receipt", number + 1);
-            }
-            frame.finish(&body);
-        }
-        output.write_all(&out).await.map_err(Failure::failed)?;
-        sent += due;
-        progress.add(due);
-    }
-    while confirmed < sent {
-        confirmed = confirm(&input.expect(ServerCommand::Receipt).await?)?;
-    }
-    Ok((sent, Instant::now()))
-}
-
 fn confirm(receipt: &Frame<ServerCommand>) -> Result<u64, Failure> {
     let number = receipt.headers.get("receipt-id").and_then(|it| it.parse().ok());
     number.ok_or_else(|| Failure::failed("a receipt that nobody asked for"))
-}
-
-async fn consume(peer: Peer, plan: Plan, mut sent: watch::Receiver<u64>) -> Result<Found, Failure> {
-    let Peer { mut input, mut output } = peer;
-    let mut found = Found::new(&plan);
-    let mut total = 0u64;
-    loop {
-        let mut last = None;
-        while let Some(frame) = input.decode()? {
-            found.take(&frame.body, &plan);
-            total += 1;
-            last = frame.headers.get("ack").map(str::to_owned);
-        }
-        if let Some(last) = last {
-            found.last = Instant::now();
-            let mut out = BytesMut::new();
-            ENCODER.encode_client_frame(&mut out, Command::Ack, [("id", &*last)], b"");
-            output.write_all(&out).await.map_err(Failure::failed)?;
-        }
-        let wanted = *sent.borrow();
-        if total >= wanted {
-            break;
-        }
-        tokio::select! {
-            read = timeout(PATIENCE, input.more()) => match read {
-                Ok(read) => read?,
-                Err(_) if wanted == u64::MAX => {}
-                Err(_) => break,
-            },
-            _ = sent.changed() => {}
-        }
-    }
-    // Only then is everything settled.
-    let mut peer = Peer { input, output };
-    peer.say(Command::Disconnect, &[("receipt", "bye")]).await?;
-    peer.input.expect(ServerCommand::Receipt).await?;
-    Ok(found)
 }
