@@ -328,12 +328,18 @@ fn by_owner(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn who_may_read_the_data_directory_needs_no_password() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("owner.json");
+    let token = directory.path().join("owner.json");
     let broker = Broker::start_in(directory.path(), false);
     use std::os::unix::fs::PermissionsExt;
-    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(&token).unwrap().permissions().mode() & 0o777, 0o600);
     let owner = |arguments: &[&str]| by_owner(directory.path(), arguments);
     assert_eq!(owner(&["user", "put", "anna", "--tag", "administrator"]).0, Some(0));
+    let file = directory.path().join("definitions.json");
+    let exported = owner(&["definitions", "export", file.to_str().unwrap()]);
+    assert_eq!(exported.0, Some(0), "{}", exported.1);
+    assert!(std::fs::read_to_string(&file).unwrap().contains("\"anna\""));
+    let imported = owner(&["definitions", "import", file.to_str().unwrap()]);
+    assert_eq!(imported.0, Some(0), "{}", imported.1);
     assert_eq!(
         owner(&["permission", "put", "anna", "--configure", ".*", "--write", ".*"]).0,
         Some(0)
@@ -347,7 +353,7 @@ fn who_may_read_the_data_directory_needs_no_password() {
 
     // It is killed: what it left lets nobody in, and the files themselves are administered.
     drop(broker);
-    assert!(file.exists());
+    assert!(token.exists());
     assert_eq!(owner(&["user", "put", "bert"]).0, Some(0));
     assert_eq!(owner(&["permission", "put", "bert", "--read", ".*"]).0, Some(0));
     let broker = Broker::start_in(directory.path(), false);

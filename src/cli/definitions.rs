@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use super::broker::{Broker, open_inside};
-use super::web::{self, Answer, Question};
+use super::web::{self, Answer, Login, Question};
 use super::{Failure, show};
 
 /// Save or load users, permissions, queues, exchanges, bindings and policies, in RabbitMQ's form
@@ -68,11 +69,15 @@ impl DefinitionsVerb {
     }
 
     async fn ask(&self, method: &str, body: &[u8], broker: &Broker) -> Result<Answer, Failure> {
-        let login = Some(broker.login());
+        let (user, password) = broker.login();
+        let login = Login::User(user, password);
         let question = Question { method, path: PATH, login, body };
         let answer = match broker.data_dir() {
             None => web::ask(&self.http, broker, &question).await?,
-            Some(directory) => ask_inside(directory, &question).await?,
+            Some(directory) => match ask_as_owner(directory, &question).await {
+                Some(answer) => answer,
+                None => ask_inside(directory, &question).await?,
+            },
         };
         match answer.status {
             200 | 204 => Ok(answer),
@@ -86,6 +91,18 @@ impl DefinitionsVerb {
             }
         }
     }
+}
+
+/// With what the broker that runs on the directory left there, if one does and lets us in.
+async fn ask_as_owner(directory: &Path, question: &Question<'_>) -> Option<Answer> {
+    let file = fs::read(directory.join("owner.json")).ok()?;
+    let file: Value = serde_json::from_slice(&file).ok()?;
+    let (address, token) = (file["http"].as_str()?, file["token"].as_str()?);
+    let socket = TcpStream::connect(address).await.ok()?;
+    let question = Question { login: Login::Owner(token), ..*question };
+    let answer = web::exchange(socket, &question).await.ok()?;
+    // 401: the file was left by a broker that was killed, and another one has its port.
+    (answer.status != 401).then_some(answer)
 }
 
 /// Starts the broker of a directory without listeners for the one question. Whoever may read the files needs no login.

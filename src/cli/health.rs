@@ -27,7 +27,7 @@ pub(super) struct HealthVerb {
 impl HealthVerb {
     pub(super) async fn run(self, broker: &Broker) -> Result<(), Failure> {
         let path = "/api/health/ready";
-        let question = web::Question { method: "GET", path, login: None, body: b"" };
+        let question = web::Question { method: "GET", path, login: web::Login::Nobody, body: b"" };
         let answer = web::ask(&self.http, broker, &question).await?;
         if answer.status == 200 {
             return show::done("ok", json!({"status": "ok"}), broker.json);

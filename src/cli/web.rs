@@ -18,9 +18,16 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Question<'a> {
     pub(super) method: &'a str,
     pub(super) path: &'a str,
-    /// User and password, where they are asked for.
-    pub(super) login: Option<(&'a str, &'a str)>,
+    pub(super) login: Login<'a>,
     pub(super) body: &'a [u8],
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Login<'a> {
+    Nobody,
+    User(&'a str, &'a str),
+    /// The secret of the broker's run, as its `owner.json` has it.
+    Owner(&'a str),
 }
 
 pub(super) struct Answer {
@@ -56,9 +63,14 @@ pub(super) async fn exchange(
     question: &Question<'_>,
 ) -> Result<Answer, Failure> {
     let Question { method, path, login, body } = question;
-    let login = login.map_or_else(String::new, |(user, password)| {
-        format!("authorization: Basic {}\r\n", STANDARD.encode(format!("{user}:{password}")))
-    });
+    let login = match login {
+        Login::Nobody => String::new(),
+        Login::User(user, password) => {
+            let coded = STANDARD.encode(format!("{user}:{password}"));
+            format!("authorization: Basic {coded}\r\n")
+        }
+        Login::Owner(token) => format!("authorization: Bearer {token}\r\n"),
+    };
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{login}\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n",

@@ -13,14 +13,17 @@ use super::{Connect, Error, Proof};
 #[derive(Serialize, Deserialize)]
 pub(crate) struct OwnerFile {
     address: SocketAddr,
+    /// The HTTP listener, where the loopback reaches one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    http: Option<SocketAddr>,
     token: String,
 }
 
 impl OwnerFile {
     pub(crate) const NAME: &str = "owner.json";
 
-    pub(crate) fn new(address: SocketAddr, token: Vec<u8>) -> Self {
-        Self { address, token: STANDARD.encode(token) }
+    pub(crate) fn new(address: SocketAddr, http: Option<SocketAddr>, token: &[u8]) -> Self {
+        Self { address, http, token: STANDARD.encode(token) }
     }
 
     pub(crate) fn to_json(&self) -> Vec<u8> {

@@ -257,17 +257,26 @@ struct NoLogin;
 
 /// User and password of `Authorization: Basic`.
 fn basic(value: &HeaderValue) -> Option<(String, String)> {
-    if value.len() > LOGIN_MAX {
-        return None;
-    }
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let decoded = STANDARD.decode(token.trim()).ok()?;
+    let decoded = credentials(value, "basic")?;
     let text = String::from_utf8(decoded).ok()?;
     let (user, password) = text.split_once(':')?;
     Some((user.to_owned(), password.to_owned()))
+}
+
+/// The secret of a run, in base64.
+fn bearer(value: &HeaderValue) -> Option<Vec<u8>> {
+    credentials(value, "bearer")
+}
+
+fn credentials(value: &HeaderValue, wanted: &str) -> Option<Vec<u8>> {
+    if value.len() > LOGIN_MAX {
+        return None;
+    }
+    let (scheme, coded) = value.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case(wanted) {
+        return None;
+    }
+    STANDARD.decode(coded.trim()).ok()
 }
 
 /// What the answer to a good handshake says.

@@ -28,12 +28,13 @@ pub(super) async fn publish(
     listening: &[Listening],
     token: &Token,
 ) -> Result<Option<Owner>, StartError> {
-    let Some(address) = listening.iter().find_map(reached_from_here) else { return Ok(None) };
+    let reached = |protocol| listening.iter().find_map(|it| reached_from_here(it, protocol));
+    let Some(address) = reached(Protocol::Native) else { return Ok(None) };
     if config.store.in_memory {
         return Ok(None);
     }
     let directory = config.store.directory.clone();
-    let content = OwnerFile::new(address, token.0.clone()).to_json();
+    let content = OwnerFile::new(address, reached(Protocol::Http), &token.0).to_json();
     let path = directory.join(OwnerFile::NAME);
     let written = spawn_blocking(move || replace(&directory, OwnerFile::NAME, &content)).await;
     match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
@@ -42,11 +43,12 @@ pub(super) async fn publish(
     }
 }
 
-/// Where this machine reaches a native listener over its loopback, without TLS.
-fn reached_from_here(listening: &Listening) -> Option<SocketAddr> {
-    let Listening { protocol: Protocol::Native, tls: false, address } = listening else {
+/// Where this machine reaches a listener of the protocol over its loopback, without TLS.
+fn reached_from_here(listening: &Listening, wanted: Protocol) -> Option<SocketAddr> {
+    let Listening { protocol, tls: false, address } = listening else { return None };
+    if *protocol != wanted {
         return None;
-    };
+    }
     let ip = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
@@ -76,6 +78,9 @@ mod tests {
         #[case] expected: Option<&str>,
     ) {
         let listening = Listening { protocol, tls, address: address.parse().unwrap() };
-        assert_eq!(reached_from_here(&listening), expected.map(|it| it.parse().unwrap()));
+        assert_eq!(
+            reached_from_here(&listening, Protocol::Native),
+            expected.map(|it| it.parse().unwrap())
+        );
     }
 }

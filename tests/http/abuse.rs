@@ -213,6 +213,10 @@ async fn h9_bad_logins_all_hear_the_same() {
     }
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:?}");
+    for token in ["Bearer ", "Bearer AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="] {
+        let heard = house.send("GET", "/api/whoami", &[("authorization", token)], b"").await;
+        assert_eq!(heard.status, 401, "{token}");
+    }
 }
 
 #[tokio::test]

@@ -14,9 +14,10 @@ use axum::extract::{Extension, Request};
 use axum::http::{HeaderMap, HeaderValue, Method as HttpMethod, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
+use subtle::ConstantTimeEq;
 
 use super::estate::Estate;
-use super::{Admission, Visit, basic, may_come};
+use super::{Admission, Visit, basic, bearer, may_come};
 use crate::broker::{Credential, Definition, DefinitionKind, Name, Reply, Request as Ask};
 use crate::management::definitions::{Fields, name};
 use crate::management::routes::{Captures, Found, ROUTES, Tags, find};
@@ -116,9 +117,7 @@ async fn respond(visit: &Visit, request: Request) -> Result<Answer, Refused> {
         return Err(Fault::not_found().into());
     }
     let guest = match visit.admission {
-        Admission::Inside => {
-            Guest { tags: Tags { administrator: true, ..Tags::default() }, ..nobody() }
-        }
+        Admission::Inside => owner(),
         Admission::Login if route.needs != Needs::Nothing => {
             let guest = log_in(visit, &parts.headers).await?;
             guest.tags.check(route.needs)?;
@@ -151,14 +150,21 @@ fn nobody() -> Guest {
     Guest { user: "".into(), tags: Tags::default(), credential: Credential::default() }
 }
 
+/// Who may read the data directory may do everything.
+fn owner() -> Guest {
+    Guest { tags: Tags { administrator: true, ..Tags::default() }, ..nobody() }
+}
+
 /// Basic authentication, checked as every other login is.
 async fn log_in(visit: &Visit, headers: &HeaderMap) -> Result<Guest, Fault> {
     let mut given = headers.get_all(header::AUTHORIZATION).into_iter();
     let (Some(given), None) = (given.next(), given.next()) else { return Err(Fault::no_login()) };
+    if let Some(token) = bearer(given) {
+        return if is_owner(visit, &token) { Ok(owner()) } else { Err(failed_login()) };
+    }
     let (user, password) = basic(given).ok_or_else(Fault::no_login)?;
-    let failed = || Fault::not_authorised("Login failed");
     if user.len() > Name::SIZE_MAX {
-        return Err(failed());
+        return Err(failed_login());
     }
     let user = Name::from(user.as_str());
     let credential = match visit.door.estate.desk.ask(Ask::Credential(user.clone())).await? {
@@ -173,7 +179,7 @@ async fn log_in(visit: &Visit, headers: &HeaderMap) -> Result<Guest, Fault> {
     let origin = Origin { peer: visit.ends.peer, local: visit.ends.local };
     let verifier = &visit.door.house.verifier;
     let accepted = verifier.check(verify, origin).await;
-    let Some(credential) = credential.filter(|_| accepted) else { return Err(failed()) };
+    let Some(credential) = credential.filter(|_| accepted) else { return Err(failed_login()) };
     if credential.loopback_only && !visit.ends.peer.ip().to_canonical().is_loopback() {
         return Err(Fault::not_authorised("User can only log in via localhost"));
     }
@@ -181,6 +187,24 @@ async fn log_in(visit: &Visit, headers: &HeaderMap) -> Result<Guest, Fault> {
         newcomer.settle();
     }
     Ok(Guest { user, tags: Tags::of(&credential.tags), credential })
+}
+
+fn failed_login() -> Fault {
+    Fault::not_authorised("Login failed")
+}
+
+/// Whoever shows the secret of this run may read the data directory. As over the native protocol, from this machine only.
+fn is_owner(visit: &Visit, token: &[u8]) -> bool {
+    let right = visit.door.sessions.local.token.as_ref();
+    let right = right.is_some_and(|it| it.0.ct_eq(token).into());
+    let here = visit.ends.peer.ip().to_canonical().is_loopback();
+    if right
+        && here
+        && let Some(newcomer) = &visit.ends.newcomer
+    {
+        newcomer.settle();
+    }
+    right && here
 }
 
 /// JSON, whatever name a tool gives it, but not what a page's form may send to another host unasked.
