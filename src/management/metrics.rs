@@ -1,110 +1,26 @@
 //! Prometheus text with the names of RabbitMQ 3.x, so that its dashboards and alerts find what they look for.
 
+mod mailboxes;
 pub mod objects;
+mod page;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
+pub use self::mailboxes::mailboxes;
 use self::objects::Families;
+pub use self::page::Page;
 use super::json::{ERLANG_VERSION, Host, RABBITMQ_VERSION};
-use crate::broker::inspect::{MailboxView, Overview};
-use crate::broker::{Inflow, Outflow, ProtocolFlow, Sizes, Time, Totals, Waits};
-
-/// Metrics of one page, each name once and with all its samples together.
-#[derive(Debug, Default)]
-pub struct Page {
-    metrics: Vec<Metric>,
-    places: BTreeMap<String, usize>,
-}
-
-#[derive(Debug)]
-struct Metric {
-    name: String,
-    kind: &'static str,
-    help: &'static str,
-    samples: String,
-}
-
-type Labels<'a> = &'a [(&'a str, &'a str)];
-
-impl Page {
-    pub fn gauge(&mut self, name: &str, help: &'static str, labels: Labels<'_>, value: f64) {
-        self.sample(name, "gauge", help, "", labels, value);
-    }
-
-    /// The name ends in `_total`.
-    pub fn counter(&mut self, name: &str, help: &'static str, labels: Labels<'_>, value: u64) {
-        self.sample(name, "counter", help, "", labels, value as f64);
-    }
-
-    /// `bounds` are those of `counts` but the last, which has none.
-    fn histogram(&mut self, name: &str, help: &'static str, measured: &Measured) {
-        let mut sum = 0;
-        for (at, count) in measured.counts.iter().enumerate() {
-            sum += count;
-            let bound = measured.bounds.get(at).map_or_else(|| "+Inf".into(), f64::to_string);
-            self.sample(name, "histogram", help, "_bucket", &[("le", &bound)], sum as f64);
-        }
-        self.sample(name, "histogram", help, "_sum", &[], measured.sum);
-        self.sample(name, "histogram", help, "_count", &[], sum as f64);
-    }
-
-    fn sample(
-        &mut self,
-        name: &str,
-        kind: &'static str,
-        help: &'static str,
-        suffix: &str,
-        labels: Labels<'_>,
-        value: f64,
-    ) {
-        let at = match self.places.get(name) {
-            Some(at) => *at,
-            None => {
-                let metric = Metric { name: name.to_owned(), kind, help, samples: String::new() };
-                self.metrics.push(metric);
-                self.places.insert(name.to_owned(), self.metrics.len() - 1);
-                self.metrics.len() - 1
-            }
-        };
-        let out = &mut self.metrics[at].samples;
-        out.push_str(name);
-        out.push_str(suffix);
-        for (at, (label, text)) in labels.iter().enumerate() {
-            out.push(if at == 0 { '{' } else { ',' });
-            let _ = write!(out, "{label}=\"{}\"", escaped(text));
-        }
-        if !labels.is_empty() {
-            out.push('}');
-        }
-        let _ = writeln!(out, " {value}");
-    }
-
-    pub fn text(self) -> String {
-        let mut text = String::new();
-        for Metric { name, kind, help, samples } in self.metrics {
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{samples}");
-        }
-        text
-    }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
+use crate::broker::inspect::Overview;
+use crate::broker::{Inflow, Outflow, ProtocolFlow, Sizes, Totals, Waits};
 
 /// Sums over everything.
 pub fn whole(overview: &Overview, host: &Host) -> Page {
     let mut page = Page::default();
-    identity(&mut page, host, "");
+    identity(&mut page, host, "aggregated");
     process(&mut page, host, "rabbitmq_", |_| true);
-    let totals = &overview.totals;
-    churn(&mut page, totals, "rabbitmq_");
+    churn(&mut page, &overview.totals, "rabbitmq_");
+    globals(&mut page, overview, host);
     for (name, help, value) in [
-        ("connections", "Open connections", overview.connections),
-        ("channels", "Channels in use", overview.channels),
-        ("consumers", "Consumers", overview.consumers),
-        ("queues", "Queues", overview.mailboxes),
         ("queue_messages_ready", "Messages ready to be delivered", overview.ready),
         ("queue_messages_unacked", "Messages delivered and not yet settled", overview.unsettled),
         ("queue_messages", "Messages ready or not settled", overview.ready + overview.unsettled),
@@ -123,6 +39,20 @@ pub fn whole(overview: &Overview, host: &Host) -> Page {
     ] {
         page.gauge(&format!("rabbitmq_{name}"), help, &[], value as f64);
     }
+    channel_sums(&mut page, overview);
+    page
+}
+
+/// What is no sum of something that has metrics of its own: it stands beside those too.
+pub fn globals(page: &mut Page, overview: &Overview, host: &Host) {
+    for (name, help, value) in [
+        ("connections", "Open connections", overview.connections),
+        ("channels", "Channels in use", overview.channels),
+        ("consumers", "Consumers", overview.consumers),
+        ("queues", "Queues", overview.mailboxes),
+    ] {
+        page.gauge(&format!("rabbitmq_{name}"), help, &[], value as f64);
+    }
     let alarm = overview.alarm.unwrap_or_default();
     for (name, help, word) in [
         ("memory_used_watermark", "Whether memory runs low", "memory"),
@@ -132,10 +62,14 @@ pub fn whole(overview: &Overview, host: &Host) -> Page {
         page.gauge(&format!("rabbitmq_alarms_{name}"), help, &[], raised);
     }
     let help = "Sizes of the bodies that publishers sent";
-    page.histogram("rabbitmq_message_size_bytes", help, &Measured::from(&totals.sizes));
-    channel_sums(&mut page, overview);
-    flows(&mut page, overview);
-    let deaths = &totals.deaths;
+    page.histogram("rabbitmq_message_size_bytes", help, &Measured::from(&overview.totals.sizes));
+    flows(page, overview);
+    deaths(page, overview);
+    own(page, overview, host);
+}
+
+fn deaths(page: &mut Page, overview: &Overview) {
+    let deaths = &overview.totals.deaths;
     for (reason, help, value) in [
         ("expired", "Messages dead-lettered because they were too old", deaths.expired),
         ("maxlen", "Messages dead-lettered because a queue was too long", deaths.length),
@@ -151,8 +85,6 @@ pub fn whole(overview: &Overview, host: &Host) -> Page {
             page.counter(&name, help, &labels, value);
         }
     }
-    own(&mut page, overview, host);
-    page
 }
 
 /// What RabbitMQ does not tell.
@@ -429,90 +361,9 @@ fn add_outflow(sum: &mut Outflow, it: &Outflow) {
     sum.acknowledged += it.acknowledged;
 }
 
-/// Each mailbox by itself.
-pub fn mailboxes(page: &mut Page, views: &[MailboxView], now: Time, families: Families<'_>) {
-    let prefix = families.prefix();
-    let coarse = families.wants("queue_coarse_metrics");
-    let (whole, deliveries) =
-        (families.wants("queue_metrics"), families.wants("queue_delivery_metrics"));
-    let consumers = whole || families.wants("queue_consumer_count");
-    for view in views {
-        let labels = [("vhost", &*view.vhost), ("queue", &*view.name)];
-        let mut gauge = |name: &str, help: &'static str, value: f64| {
-            page.gauge(&format!("{prefix}{name}"), help, &labels, value);
-        };
-        if coarse {
-            gauge("queue_messages_ready", "Messages ready to be delivered", view.ready as f64);
-            gauge(
-                "queue_messages_unacked",
-                "Messages delivered and not yet settled",
-                view.unsettled as f64,
-            );
-            let all = view.ready + view.unsettled;
-            gauge("queue_messages", "Messages ready or not settled", all as f64);
-        }
-        if consumers {
-            gauge("queue_consumers", "Consumers", view.consumers.into());
-        }
-        if whole {
-            let capacity = f64::from(u8::from(view.consumers > 0 && !view.consumers_busy));
-            gauge(
-                "queue_consumer_capacity",
-                "Whether a message would go to a consumer at once",
-                capacity,
-            );
-            gauge("queue_consumer_utilisation", "The same", capacity);
-            let bytes = view.ready_bytes + view.unsettled_bytes;
-            gauge("queue_messages_bytes", "Bytes of all bodies", bytes as f64);
-            gauge(
-                "queue_messages_ready_bytes",
-                "Bytes of the ready bodies",
-                view.ready_bytes as f64,
-            );
-            gauge(
-                "queue_messages_unacked_bytes",
-                "Bytes of the bodies not settled",
-                view.unsettled_bytes as f64,
-            );
-            if let Some(oldest) = view.oldest {
-                let since = oldest.seconds();
-                gauge(
-                    "queue_head_message_timestamp",
-                    "When the oldest ready message came",
-                    since as f64,
-                );
-                page.gauge(
-                    &format!("{}queue_oldest_message_age_seconds", families.own_prefix()),
-                    "Seconds that the oldest ready message waits",
-                    &labels,
-                    now.since_ms(oldest) as f64 / 1000.0,
-                );
-            }
-        }
-        if deliveries {
-            let counts = &view.counts;
-            for (name, help, value) in [
-                ("queue_messages_published", "Messages that came", counts.published),
-                ("queue_messages_delivered", "Messages given to consumers", counts.delivered),
-                ("queue_messages_redelivered", "Messages given again", counts.redelivered),
-                ("queue_messages_acked", "Messages that consumers accepted", counts.acknowledged),
-                ("queue_messages_expired", "Messages that grew too old", counts.expired),
-                ("queue_messages_dropped", "Messages beyond the length", counts.dropped),
-                (
-                    "queue_messages_dead_lettered",
-                    "Messages that went to a dead-letter exchange",
-                    counts.dead_lettered,
-                ),
-            ] {
-                page.counter(&format!("{prefix}{name}_total"), help, &labels, value);
-            }
-        }
-    }
-}
-
 /// What stands on a page of single objects beside them.
-pub fn head(host: &Host) -> Page {
+pub fn head(host: &Host, families: Families<'_>) -> Page {
     let mut page = Page::default();
-    identity(&mut page, host, "");
+    identity(&mut page, host, families.endpoint());
     page
 }

@@ -73,6 +73,7 @@ fn samples(text: &str) -> Vec<(String, f64)> {
 async fn metrics_have_the_names_that_dashboards_read() {
     let house = House::new().await;
     let text = house.ask("GET", "/metrics", None).await.body;
+    assert!(text.contains("rabbitmq_endpoint=\"aggregated\""), "{text}");
     for name in [
         "rabbitmq_identity_info{",
         "rabbitmq_build_info{",
@@ -103,6 +104,11 @@ async fn metrics_have_the_names_that_dashboards_read() {
     let text = house.ask("GET", "/metrics/per-object", None).await.body;
     let labels = "{vhost=\"/\",queue=\"a\\\"b\\\\c\"}";
     assert_eq!(value(&text, &format!("rabbitmq_queue_messages_ready{labels}")), 1.0);
+    // Dashboards fill from this page too.
+    assert_eq!(value(&text, "rabbitmq_queues"), 1.0);
+    assert_eq!(value(&text, "rabbitmq_global_messages_routed_total{protocol=\"http\"}"), 1.0);
+    assert!(text.contains("rabbitmq_endpoint=\"per-object\""), "{text}");
+    assert!(!text.contains("rabbitmq_queue_messages_ready 1"), "sums stand elsewhere: {text}");
     let path =
         "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count&vhost=%2F";
     let text = house.ask("GET", path, None).await.body;
@@ -110,6 +116,31 @@ async fn metrics_have_the_names_that_dashboards_read() {
     assert_eq!(value(&text, &format!("rabbitmq_detailed_queue_consumers{labels}")), 0.0);
     assert!(!text.contains("queue_messages_published"), "{text}");
     house.does("GET", "/metrics/detailed?family=other", Value::Null, 400).await;
+}
+
+/// Each message that came is counted once where it went.
+#[tokio::test]
+async fn queues_balance_at_rest() {
+    let house = House::new().await;
+    house.queue("a").await;
+    for body in ["1", "2", "3", "4", "5"] {
+        house.publish("a", body).await;
+    }
+    for mode in ["ack_requeue_false", "reject_requeue_false", "ack_requeue_true"] {
+        let get = json!({"count": 1, "ackmode": mode, "encoding": "auto"});
+        house.does("POST", "/api/queues/%2F/a/get", get, 200).await;
+    }
+    let of = async |name: &str| {
+        let text = house.ask("GET", "/metrics/per-object", None).await.body;
+        let series = format!("{name}{{vhost=\"/\",queue=\"a\"}}");
+        samples(&text).into_iter().find(|(it, _)| *it == series).expect("a metric").1
+    };
+    assert_eq!(of("rabbitmq_queue_messages_published_total").await, 5.0);
+    assert_eq!(of("pillarbox_queue_messages_settled_total").await, 2.0);
+    assert_eq!(of("rabbitmq_queue_messages_ready").await, 3.0);
+    house.does("DELETE", "/api/queues/%2F/a/contents", Value::Null, 204).await;
+    assert_eq!(of("pillarbox_queue_messages_purged_total").await, 3.0);
+    assert_eq!(of("rabbitmq_queue_messages").await, 0.0);
 }
 
 #[tokio::test]

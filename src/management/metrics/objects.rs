@@ -1,6 +1,7 @@
 //! Each connection, channel and exchange by itself, and this host, by RabbitMQ's families.
 
-use super::{Labels, Page, churn, process};
+use super::page::{Page, Row};
+use super::{churn, process};
 use crate::broker::inspect::{ChannelView, ConnectionView, ExchangeView, Overview};
 use crate::management::json::{ConnectionFacts, Host, connection_name};
 
@@ -39,6 +40,10 @@ impl<'a> Families<'a> {
         Self { chosen: Some(chosen) }
     }
 
+    pub fn are_all(self) -> bool {
+        self.chosen.is_none()
+    }
+
     pub fn wants(self, family: &str) -> bool {
         self.chosen.is_none_or(|chosen| chosen.iter().any(|it| it == family))
     }
@@ -51,29 +56,13 @@ impl<'a> Families<'a> {
         if self.chosen.is_some() { "rabbitmq_detailed_" } else { "rabbitmq_" }
     }
 
+    /// As RabbitMQ calls the page.
+    pub(super) fn endpoint(self) -> &'static str {
+        if self.chosen.is_some() { "detailed" } else { "per-object" }
+    }
+
     pub(super) fn own_prefix(self) -> &'static str {
         if self.chosen.is_some() { "pillarbox_detailed_" } else { "pillarbox_" }
-    }
-}
-
-/// Values of one object, under a name each.
-struct Row<'p, 'l> {
-    page: &'p mut Page,
-    prefix: &'static str,
-    labels: Labels<'l>,
-}
-
-impl Row<'_, '_> {
-    fn gauges<const N: usize>(&mut self, all: [(&str, &'static str, u64); N]) {
-        for (name, help, value) in all {
-            self.page.gauge(&format!("{}{name}", self.prefix), help, self.labels, value as f64);
-        }
-    }
-
-    fn counters<const N: usize>(&mut self, all: [(&str, &'static str, u64); N]) {
-        for (name, help, value) in all {
-            self.page.counter(&format!("{}{name}_total", self.prefix), help, self.labels, value);
-        }
     }
 }
 
@@ -82,7 +71,7 @@ pub fn channels(page: &mut Page, views: &[ChannelView], families: Families<'_>) 
         let connection = connection_name(&view.peer, &view.local);
         let channel = format!("{connection} ({})", view.channel.0);
         let labels = [("channel", &*channel), ("vhost", &*view.vhost)];
-        let mut row = Row { page, prefix: families.prefix(), labels: &labels };
+        let mut row = Row::new(page, families.prefix(), &labels);
         if families.wants("channel_metrics") {
             row.gauges([
                 ("channel_consumers", "Consumers", view.consumers.into()),
@@ -152,7 +141,7 @@ pub fn connections(
         let name = connection_name(&view.peer, &view.local);
         let labels = [("connection", &*name), ("vhost", &*view.vhost)];
         let facts = facts(view);
-        let mut row = Row { page, prefix: families.prefix(), labels: &labels };
+        let mut row = Row::new(page, families.prefix(), &labels);
         if families.wants("connection_coarse_metrics") {
             row.counters([
                 ("connection_incoming_bytes", "Bytes that came", facts.received),
@@ -170,14 +159,14 @@ pub fn exchanges(page: &mut Page, views: &[ExchangeView], families: Families<'_>
         let it = &view.definition;
         let labels = [("vhost", &*it.vhost), ("exchange", &*it.name)];
         if families.wants("exchange_metrics") {
-            Row { page, prefix: families.prefix(), labels: &labels }.counters([
+            Row::new(page, families.prefix(), &labels).counters([
                 ("exchange_messages_published", "Messages that came", view.passage.inwards),
                 ("exchange_messages_routed", "Copies that queues got", view.passage.outwards),
             ]);
         }
         if families.wants("exchange_names") {
             let labels = [labels[0], labels[1], ("type", &*it.kind)];
-            Row { page, prefix: families.prefix(), labels: &labels }.gauges([(
+            Row::new(page, families.prefix(), &labels).gauges([(
                 "exchange_name",
                 "The exchange is there",
                 1,
@@ -199,7 +188,7 @@ pub fn node(page: &mut Page, overview: &Overview, host: &Host, families: Familie
 pub fn vhost(page: &mut Page, name: &str, families: Families<'_>) {
     if families.wants("vhost_status") {
         let labels = [("vhost", name)];
-        Row { page, prefix: families.prefix(), labels: &labels }.gauges([(
+        Row::new(page, families.prefix(), &labels).gauges([(
             "vhost_status",
             "Whether the virtual host runs",
             1,

@@ -1,13 +1,17 @@
 //! Prometheus metrics, gathered in slices: each becomes text before the next is asked for.
 
+use tokio::task::yield_now;
+
 use super::{Answer, Answered, Question};
 use crate::broker::inspect::{Inspect, Inspection, SLICE_MAX};
 use crate::broker::{Definition, DefinitionKind, Name};
 use crate::management::Fault;
 use crate::management::metrics::objects::{self, FAMILIES, Families};
-use crate::management::metrics::{Page, head, mailboxes, whole};
+use crate::management::metrics::{Page, globals, head, mailboxes, whole};
 use crate::management::peers;
 
+/// Mailboxes of which this task writes without letting others go on: messages must not wait for metrics.
+const WRITTEN_AT_ONCE: usize = 50;
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Question<'_> {
@@ -32,11 +36,17 @@ impl Question<'_> {
 
     async fn objects(&self, families: Families<'_>) -> Answered {
         let host = self.estate.host().await?;
-        let mut page = head(&host);
+        let mut page = head(&host, families);
         let asked: Vec<&str> = self.query.all("vhost").collect();
         let wanted = |vhost: &Name| asked.is_empty() || asked.contains(&vhost.as_str());
         if families.wants_any("node_") || families.wants_any("connection_churn") {
-            objects::node(&mut page, &self.estate.overview().await?, &host, families);
+            let overview = self.estate.overview().await?;
+            objects::node(&mut page, &overview, &host, families);
+            if families.are_all() {
+                globals(&mut page, &overview, &host);
+                let peers = self.estate.peers().await?;
+                peers::metrics(&mut page, &peers, self.estate.clock.now());
+            }
         }
         for vhost in self.every_vhost().await?.iter().filter(|it| wanted(it)) {
             objects::vhost(&mut page, vhost, families);
@@ -73,7 +83,10 @@ impl Question<'_> {
             let Ok(Inspection::Mailboxes(found)) = self.estate.desk.inspect(inspect).await else {
                 return;
             };
-            mailboxes(page, &found, self.estate.clock.now(), families);
+            for few in found.chunks(WRITTEN_AT_ONCE) {
+                mailboxes(page, few, self.estate.clock.now(), families);
+                yield_now().await;
+            }
             after = found.last().map(|it| it.name.clone());
             if found.len() < SLICE_MAX {
                 return;
