@@ -161,7 +161,7 @@ fn check_values(definition: &Table, operator: bool) -> Result<(), String> {
         let name = String::from_utf8_lossy(name);
         let key = KEYS.iter().find(|key| key.name == name && (key.operator || !operator));
         let Some(key) = key else {
-            return Err(format!("{name} is not a recognised policy setting"));
+            return Err(format!("{name} is not recognised as a policy setting"));
         };
         let good = match key.shape {
             Shape::Number(least) => value.as_i64().is_some_and(|number| number >= least),

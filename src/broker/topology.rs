@@ -167,6 +167,12 @@ impl Broker {
     /// A declaration that names no type has the virtual host's, where the mailbox can be of that type.
     fn with_default_kind(&self, vhost: &Name, declare: &DeclareMailbox) -> DeclareMailbox {
         let mut declare = declare.clone();
+        // What clients send where their user chose no type.
+        if let Some("" | "undefined") =
+            declare.arguments.get("x-queue-type").and_then(Value::as_str)
+        {
+            declare.arguments.remove("x-queue-type");
+        }
         let kind = self.vhosts.get(vhost).and_then(|it| it.definition.default_queue_type.as_ref());
         if let Some(kind) = kind
             && declare.arguments.get("x-queue-type").is_none()

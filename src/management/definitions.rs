@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -457,10 +459,11 @@ fn limit_in(limits: &Value, name: &str) -> Option<u64> {
 fn imported_user(fields: &Fields<'_>) -> Result<UserDefinition, Fault> {
     let limits = fields.get("limits").cloned().unwrap_or_default();
     let name = fields.name("name")?;
+    let (password_hash, hashing) = hash_given(fields)?;
     Ok(UserDefinition {
         credential: Credential {
-            password_hash: fields.text("password_hash")?.unwrap_or_default().to_owned(),
-            hashing: hashing(fields)?,
+            password_hash,
+            hashing,
             tags: fields.tags("tags")?.unwrap_or_default(),
             loopback_only: fields.flag("loopback_only", is_loopback_user(&name))?,
         },
@@ -489,6 +492,16 @@ pub fn hashing(fields: &Fields<'_>) -> Result<String, Fault> {
         Some(given) if known.contains(&given) => Ok(given.to_owned()),
         Some(_) => Err(fields.wrong("hashing_algorithm", "is not known")),
     }
+}
+
+/// A password's hash and how it was made. RabbitMQ's are base64 and begin with four bytes of salt.
+pub fn hash_given(fields: &Fields<'_>) -> Result<(String, String), Fault> {
+    let (hash, hashing) = (fields.text("password_hash")?.unwrap_or_default(), hashing(fields)?);
+    let salted = || STANDARD.decode(hash).is_ok_and(|it| it.len() > 4);
+    if hash.is_empty() || hashing == "argon2id" || salted() {
+        return Ok((hash.to_owned(), hashing));
+    }
+    Err(fields.wrong("password_hash", "is no base64 of a salt and a hash"))
 }
 
 /// What is not said stays as it was.

@@ -5,6 +5,7 @@
 pub mod definitions;
 pub mod fault;
 pub mod json;
+pub mod memory;
 pub mod metrics;
 pub mod openapi;
 pub mod peers;

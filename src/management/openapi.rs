@@ -53,6 +53,9 @@ pub fn describe() -> Value {
         if route.needs == Needs::Nothing {
             operation["security"] = json!([]);
         }
+        if route.path.contains("/health") {
+            operation["responses"]["503"] = json!({"description": "The check failed"});
+        }
         let method = route.method.name().to_lowercase();
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[method] = operation;

@@ -76,7 +76,6 @@ impl Query {
         let path = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
         let number = self.number("page")?;
         let size = self.number("page_size")?.unwrap_or(PAGE_SIZE).min(PAGE_SIZE_MAX);
-        let paged = self.get("pagination") != Some("false");
         let name = match self.get("name").filter(|name| !name.is_empty()) {
             None => None,
             Some(name) if self.is_true("use_regex") => Some(Names::Pattern(pattern(name)?)),
@@ -84,7 +83,7 @@ impl Query {
         };
         let columns = self.get("columns").unwrap_or_default();
         Ok(Selection {
-            page: number.filter(|_| paged).map(|number| Page { number, size }),
+            page: number.map(|number| Page { number, size }),
             name,
             sort: self.get("sort").filter(|sort| !sort.is_empty()).map(path),
             reverse: self.is_true("sort_reverse"),

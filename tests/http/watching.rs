@@ -27,6 +27,13 @@ async fn health_is_told_in_statuses() {
         "certificate-expiration/1/months",
         "protocol-listener/amqp091",
         "protocol-listener/http",
+        "reached-target-cluster-size",
+        "metadata-store/initialized",
+        "metadata-store/initialized/with-data",
+        "quorum-queues-without-elected-leaders/all-vhosts/",
+        "quorum-queues-without-elected-leaders/all-vhosts/pattern/.*",
+        "quorum-queues-without-elected-leaders/vhost/%2F/",
+        "quorum-queues-without-elected-leaders/vhost/%2F/pattern/.*",
     ] {
         assert_eq!(
             house.get(&format!("/api/health/checks/{check}")).await["status"],
@@ -48,6 +55,9 @@ async fn health_is_told_in_statuses() {
     let facts = house.until(&format!("/api/nodes/{node}"), |it| it["mem_used"] != 0).await;
     assert_eq!((&facts["running"], &facts["mem_alarm"]), (&json!(true), &json!(false)));
     house.does("GET", "/api/nodes/other", Value::Null, 404).await;
+    let memory = house.get(&format!("/api/nodes/{node}/memory")).await["memory"].clone();
+    let classes: u64 = memory.as_object().unwrap().values().filter_map(Value::as_u64).sum();
+    assert_eq!(json!(classes), memory["total"]["rss"], "{memory}");
 }
 
 /// Values by name and labels; every name has its kind once, before its samples.

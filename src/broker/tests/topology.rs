@@ -108,6 +108,15 @@ fn wrong_arguments_are_refused(
 }
 
 #[test]
+fn a_type_without_a_name_is_none() {
+    let mut house = House::new();
+    let c = house.connect();
+    house.declare_with(c, "a", &[("x-queue-type", text(""))]);
+    house.declare(c, "a");
+    house.declare_with(c, "a", &[("x-queue-type", text("undefined"))]);
+}
+
+#[test]
 fn lasting_types_want_a_name() {
     let mut house = House::new();
     let c = house.connect_lax();

@@ -374,7 +374,12 @@ impl Question<'_> {
             C::Whoami => Ok(self.whoami()),
             C::AuthKind => Ok(whole::auth_kind()),
             C::HashPassword => self.hash_password(),
-            C::AuthAttempts | C::Extensions => Ok(Answer::Json(Value::Array(Vec::new()))),
+            C::AuthAttempts
+            | C::Extensions
+            | C::Shovels
+            | C::VhostShovels
+            | C::FederationLinks
+            | C::VhostFederationLinks => Ok(Answer::Json(Value::Array(Vec::new()))),
             C::ClusterName => self.cluster_name().await,
             C::SetClusterName => self.set_cluster_name().await,
             C::Nodes => self.nodes().await,
@@ -435,9 +440,11 @@ impl Question<'_> {
             C::Permission => self.permission().await,
             C::DefinePermission => self.define_permission().await,
             C::DeletePermission => self.delete_permission().await,
-            C::TopicPermission => self.topic_permissions_of().await,
+            C::TopicPermission | C::TopicPermissionAt => self.topic_permissions_of().await,
             C::DefineTopicPermission => self.define_topic_permission().await,
-            C::DeleteTopicPermission => self.delete_topic_permissions().await,
+            C::DeleteTopicPermission | C::DeleteTopicPermissionAt => {
+                self.delete_topic_permissions().await
+            }
             C::Parameters | C::ComponentParameters | C::VhostParameters => self.parameters().await,
             C::Parameter | C::GlobalParameter => self.parameter().await,
             C::DefineParameter | C::DefineGlobalParameter => self.define_parameter().await,
@@ -471,9 +478,16 @@ impl Question<'_> {
             | C::HealthQuorum
             | C::HealthMirror
             | C::HealthService
-            | C::HealthServes => self.health_answers().await,
+            | C::HealthServes
+            | C::HealthClusterSize
+            | C::HealthMetadata
+            | C::HealthMetadataHasData
+            | C::HealthLeaders
+            | C::HealthLeadersOfPattern
+            | C::HealthLeadersOfVhost
+            | C::HealthLeadersOfVhostPattern => self.health_answers().await,
             C::HealthConnections => self.health_connections().await,
-            C::Rebalance => Ok(Answer::NoContent),
+            C::Rebalance | C::EnableFeatureFlag => Ok(Answer::NoContent),
             C::Metrics => self.metrics().await,
             C::MetricsPerObject => self.metrics_per_object().await,
             C::MetricsDetailed => self.metrics_detailed().await,

@@ -10,7 +10,7 @@ use crate::broker::{
 };
 use crate::management::Fault;
 use crate::management::definitions::{
-    Fields, hashing, permission_of, topic_permission_of, vhost_of,
+    Fields, hash_given, hashing, permission_of, topic_permission_of, vhost_of,
 };
 use crate::management::json as show;
 use crate::server::password;
@@ -109,7 +109,7 @@ impl Question<'_> {
                     let hash = hash.map_err(|error| Fault::unavailable(error.to_string()))?;
                     (hash, "argon2id".to_owned())
                 }
-                (_, Some(hash)) => (hash.to_owned(), hashing(&fields)?),
+                (_, Some(_)) => hash_given(&fields)?,
                 (Some(_), None) => return Err(Fault::bad_request("the password is empty")),
                 // Only the tags change; a new user without a password cannot log in with one.
                 (None, None) => match &before {
@@ -220,11 +220,20 @@ impl Question<'_> {
         Ok(Answer::Json(selection.list(all, |it| &it.user, |it| show::topic_permission(&it))?))
     }
 
-    pub(super) async fn topic_permissions_of(&self) -> Answered {
+    /// Those of the address, of which there is at least one.
+    async fn asked_topic_permissions(&self) -> Result<Vec<TopicPermissionDefinition>, Fault> {
         let mut all = self.all_topic_permissions().await?;
-        all.retain(|it| self.is_asked(&it.vhost, &it.user));
-        if all.is_empty() {
-            return Err(Fault::not_found());
+        let exchange = self.captures.get("exchange");
+        all.retain(|it| {
+            self.is_asked(&it.vhost, &it.user) && exchange.is_none_or(|name| it.exchange == *name)
+        });
+        if all.is_empty() { Err(Fault::not_found()) } else { Ok(all) }
+    }
+
+    pub(super) async fn topic_permissions_of(&self) -> Answered {
+        let all = self.asked_topic_permissions().await?;
+        if self.captures.get("exchange").is_some() {
+            return Ok(Answer::Json(show::topic_permission(&all[0])));
         }
         Ok(Answer::Json(all.iter().map(show::topic_permission).collect()))
     }
@@ -243,12 +252,7 @@ impl Question<'_> {
     }
 
     pub(super) async fn delete_topic_permissions(&self) -> Answered {
-        let mut all = self.all_topic_permissions().await?;
-        all.retain(|it| self.is_asked(&it.vhost, &it.user));
-        if all.is_empty() {
-            return Err(Fault::not_found());
-        }
-        for permission in all {
+        for permission in self.asked_topic_permissions().await? {
             self.undefine(&Definition::TopicPermission(permission)).await?;
         }
         Ok(Answer::NoContent)

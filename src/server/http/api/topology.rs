@@ -126,10 +126,11 @@ impl Question<'_> {
     }
 
     pub(super) async fn bindings_of_exchange(&self, source: bool) -> Answered {
-        if !self.exchange_is_there().await? {
-            return Err(Fault::not_found());
-        }
         let (vhost, name) = (self.name("vhost")?, self.exchange_name("name")?);
+        self.find_vhost(&vhost).await?;
+        if !self.exchange_is_there().await? {
+            return self.list_bindings(Vec::new());
+        }
         if name.is_empty() {
             let all = if source { self.default_bindings(&vhost).await? } else { Vec::new() };
             return self.list_bindings(all);
@@ -144,8 +145,11 @@ impl Question<'_> {
 
     pub(super) async fn bindings_of_queue(&self) -> Answered {
         let (vhost, name) = (self.name("vhost")?, self.name("name")?);
+        self.find_vhost(&vhost).await?;
         let inspect = Inspect::Mailbox { vhost: vhost.clone(), name: name.clone() };
-        self.estate.desk.inspect(inspect).await?;
+        if self.estate.desk.inspect(inspect).await.is_err_and(|it| it.status == 404) {
+            return self.list_bindings(Vec::new());
+        }
         let mut all = vec![Self::default_binding(&vhost, &name)];
         let destination = Some(Destination::Mailbox(name));
         all.extend(self.all_bindings(&vhost, BindingsOf { source: None, destination }).await?);
@@ -188,7 +192,12 @@ impl Question<'_> {
     }
 
     pub(super) async fn bindings_between(&self) -> Answered {
-        self.list_bindings(self.between().await?)
+        self.find_vhost(&self.name("vhost")?).await?;
+        match self.between().await {
+            // What is not there has no bindings: tools ask before they declare.
+            Err(fault) if fault.status == 404 => self.list_bindings(Vec::new()),
+            found => self.list_bindings(found?),
+        }
     }
 
     pub(super) async fn bind(&self) -> Answered {

@@ -12,6 +12,7 @@ use crate::broker::{Definition, Fate, ParameterDefinition, Reply, Request};
 use crate::management::Fault;
 use crate::management::definitions::GLOBAL;
 use crate::management::json::{self as show, RABBITMQ_VERSION};
+use crate::management::memory;
 
 pub(super) fn version() -> Value {
     RABBITMQ_VERSION.into()
@@ -143,11 +144,8 @@ impl Question<'_> {
     pub(super) async fn node_memory(&self) -> Answered {
         self.check_node()?;
         let host = self.estate.host().await?;
-        let used = host.process.memory_used;
-        Ok(Answer::Json(json!({"memory": {
-            "total": {"rss": used, "allocated": used, "erlang": used},
-            "strategy": "rss",
-        }})))
+        let overview = self.estate.overview().await?;
+        Ok(Answer::Json(json!({"memory": memory::breakdown(&overview, &host)})))
     }
 
     fn check_node(&self) -> Result<(), Fault> {
