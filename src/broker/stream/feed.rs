@@ -127,7 +127,7 @@ impl Feeding<'_, '_> {
                 }
                 Found::Tail => return State::Tail,
                 Found::Cold => {
-                    if let Some((lane, range)) = self.log.ask(reader.next) {
+                    if let Some((lane, range)) = self.log.ask_for(reader.next, reader.hops()) {
                         out.push(fetch(self.mailbox, lane, range));
                     }
                     return State::Loading;
@@ -159,6 +159,7 @@ impl Feeding<'_, '_> {
             }
             if let Some(end) = entered
                 && !scarce
+                && !reader.hops()
                 && let Some((lane, range)) = self.log.ask_ahead(end)
             {
                 out.push(fetch(self.mailbox, lane, range));

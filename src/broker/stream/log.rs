@@ -24,6 +24,9 @@ const HOT_FACTOR: usize = 4;
 /// Questions to the store at the same time.
 pub(super) const ASKED_MAX: usize = 4;
 
+/// Messages that were asked for alone and are in memory.
+const ONES_MAX: usize = 64;
+
 /// Positions to ask the store for, ascending.
 pub(super) type Ranges = Vec<(Seq, u32)>;
 
@@ -81,6 +84,8 @@ pub(super) struct Log {
     next: Seq,
     blocks: BTreeMap<Seq, Block>,
     block_memory: u64,
+    /// Blocks of a single message, oldest first, those that went included.
+    ones: VecDeque<Seq>,
     asked: [Option<(Seq, u32)>; ASKED_MAX],
     clock: u64,
     /// Where values make way for newer ones: positions that hold a message, and the sizes of the bodies.
@@ -446,6 +451,19 @@ impl Log {
         Some((at as u16, self.ranges(first, count)))
     }
 
+    /// As `ask` for who reads on, or of this position alone.
+    pub(super) fn ask_for(&mut self, seq: Seq, alone: bool) -> Option<(u16, Ranges)> {
+        if !alone {
+            return self.ask(seq);
+        }
+        if self.asked_end(seq).is_some() {
+            return None;
+        }
+        let at = self.asked.iter().position(Option::is_none)?;
+        self.asked[at] = Some((seq, 1));
+        Some((at as u16, self.ranges(seq, 1)))
+    }
+
     /// What of the range the store has.
     pub(super) fn ranges(&self, first: Seq, count: u32) -> Ranges {
         let Some(live) = &self.live else { return vec![(first, count)] };
@@ -518,13 +536,30 @@ impl Log {
         // What was trimmed meanwhile is not missed.
         let kept = self.first();
         lost.retain(|(seq, _)| *seq >= kept && self.is_live(*seq));
-        if kept < end && !entries.is_empty() {
+        let before = self.blocks.range(..=first).next_back();
+        let is_here = before.is_some_and(|(_, block)| block.end >= end);
+        if kept < end && !entries.is_empty() && !is_here {
             self.clock += 1;
-            self.forget_block(first);
+            let within: Vec<Seq> = self.blocks.range(first..end).map(|(seq, _)| *seq).collect();
+            within.into_iter().for_each(|seq| _ = self.forget_block(seq));
             self.block_memory += memory;
             self.blocks.insert(first, Block { end, entries, memory, used: self.clock });
+            if count == 1 {
+                self.forget_an_old_one(first);
+            }
         }
         lost
+    }
+
+    /// Of messages that were asked for alone, only the newest stay.
+    fn forget_an_old_one(&mut self, new: Seq) {
+        self.ones.push_back(new);
+        if self.ones.len() > ONES_MAX
+            && let Some(old) = self.ones.pop_front()
+            && self.blocks.get(&old).is_some_and(|block| block.end.0 == old.0 + 1)
+        {
+            self.forget_block(old);
+        }
     }
 
     /// The position holds nothing any more. Returns how many bytes it counted for; `None` where it held nothing before.

@@ -607,8 +607,8 @@ impl Mailbox {
         // There is room for a question of somebody who found none.
         let mut from = end;
         for _ in 0..log::ASKED_MAX {
-            let Some(seq) = stream.readers.next_loading(from) else { break };
-            if let Some((lane, range)) = stream.log.ask(seq) {
+            let Some((seq, alone)) = stream.readers.next_loading(from) else { break };
+            if let Some((lane, range)) = stream.log.ask_for(seq, alone) {
                 turn.out.push(fetch(self.id, lane, range));
                 break;
             }

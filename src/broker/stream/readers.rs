@@ -127,6 +127,11 @@ impl Reader {
         self.held.count
     }
 
+    /// It goes from value to value of one key: what lies between is not for it.
+    pub(super) fn hops(&self) -> bool {
+        self.key.is_some()
+    }
+
     pub(super) fn has_credit(&self) -> bool {
         let limit = if self.prefetch == 0 { HELD_MAX } else { self.prefetch };
         !self.gone && (self.no_ack || self.held.count < limit)
@@ -505,10 +510,13 @@ impl Readers {
         self.wake_all(places);
     }
 
-    /// The next position that somebody waits for, from this one on and then from the start.
-    pub(super) fn next_loading(&self, from: Seq) -> Option<Seq> {
+    /// The next position that somebody waits for, from this one on and then from the start, and whether they want
+    /// nothing behind it.
+    pub(super) fn next_loading(&self, from: Seq) -> Option<(Seq, bool)> {
         let after = self.loading.range((from, 0)..).next();
-        after.or_else(|| self.loading.first()).map(|(seq, _)| *seq)
+        let (seq, place) = after.or_else(|| self.loading.first())?;
+        let reader = self.slots[usize::from(*place)].reader.as_deref();
+        Some((*seq, reader.is_some_and(Reader::hops)))
     }
 }
 

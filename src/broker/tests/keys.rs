@@ -235,6 +235,45 @@ fn keys_are_known_again_after_a_restart() {
 }
 
 #[test]
+fn only_the_value_that_was_asked_for_is_read_from_the_store() {
+    let mut house = House::small();
+    let c = house.connect();
+    kv(&mut house, c, "k", &[]);
+    for n in 0..2_000 {
+        put(&mut house, c, &format!("key{n}"), &n.to_string());
+    }
+    // Somebody who reads at the end, so that what was read back stays in memory.
+    let end = house.connect();
+    house.consume(end, "k", 1);
+    house.fast_fetch = false;
+    let waiting: Vec<_> = (0..8).map(|n| (house.connect(), n * 100 + 7)).collect();
+    for (c, n) in &waiting {
+        let key = text(&format!("key{n}"));
+        house.consume_with(*c, "k", 1, |it| it.arguments = table(&[("x-key", key)]));
+    }
+    let mut read = 0;
+    while let Some(fetch) = house.fetches.pop_front() {
+        read += fetch.ranges.iter().map(|(_, count)| count).sum::<u32>();
+        let fetched = house.disk.fetch(&fetch, &house.damaged);
+        house.apply(SERVER, Command::Fetched(fetched));
+    }
+    assert_eq!(read, 8);
+    for (c, n) in waiting {
+        assert_eq!(house.bodies(c), [n.to_string()]);
+    }
+    // Those who read everything find everything, whatever was read alone before.
+    house.fast_fetch = true;
+    let all: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
+    for n in (3..2_000).step_by(17) {
+        assert_eq!(get(&mut house, c, &format!("key{n}")), Some(n.to_string()));
+    }
+    assert_eq!(scan(&mut house, c), all);
+    assert_eq!(get(&mut house, c, "key20"), Some("20".into()));
+    assert_eq!(scan(&mut house, c), all);
+    house.check_books();
+}
+
+#[test]
 fn damaged_value_is_lost_and_others_are_not() {
     let mut house = House::small();
     let c = house.connect();
