@@ -177,6 +177,21 @@ impl Log {
         }
     }
 
+    /// When the last message that was recovered came, where that was taken to be `assumed`.
+    pub(super) fn date(&mut self, last: Seq, since: Time, assumed: Time) {
+        // One that grew since then is known to be younger.
+        let of_the_run = |it: &Segment| it.until == assumed && it.end().0 <= last.0 + 1;
+        for segment in self.segments.iter_mut().rev() {
+            if segment.first > last {
+                continue;
+            }
+            if !of_the_run(segment) {
+                break;
+            }
+            segment.until = segment.since.max(since);
+        }
+    }
+
     /// A message takes the next position.
     pub(super) fn append(&mut self, entry: Entry, bounds: &Bounds) {
         let (seq, size, now) = (entry.seq, entry.body_size(), entry.rest.since);

@@ -51,10 +51,22 @@ pub(super) struct Stream {
     keys: Option<Keys>,
     /// What is being read so that the keys are known again.
     indexing: Option<(Seq, u32)>,
+    undated: Option<Undated>,
+}
+
+/// The last message that was recovered: the store said nothing of its age yet.
+#[derive(Clone, Copy, Debug)]
+struct Undated {
+    last: Seq,
+    /// When it is taken to have come until then.
+    assumed: Time,
+    asked: bool,
 }
 
 /// In `Fetch::lane`: messages whose keys are wanted.
 const KEYS_LANE: u16 = 256;
+/// In `Fetch::lane`: the last message that was recovered, of which the age is wanted.
+const AGE_LANE: u16 = 257;
 
 /// How large and old a segment may become, so that trimming by whole segments stays near the limits.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +98,7 @@ impl Stream {
             cursors: Cursors::default(),
             keys,
             indexing: None,
+            undated: None,
         }
     }
 
@@ -542,6 +555,7 @@ impl Mailbox {
             turn.awaiting.insert(self.id);
         }
         self.index_more(turn);
+        self.ask_age(turn);
         self.wake_groups(turn);
         let Some(stream) = &mut self.stream else { return };
         if !std::mem::replace(&mut self.stuck, true) {
@@ -562,6 +576,26 @@ impl Mailbox {
         }
         while let Some(moved) = self.stream.as_mut().and_then(|it| it.cursors.take_due(turn.now)) {
             turn.write(self.cursor_write(moved));
+        }
+    }
+
+    /// Where messages go by age, the store is asked for the last one that was recovered.
+    fn ask_age(&mut self, turn: &mut Turn<'_>) {
+        let aged = self.limits.age_max_ms.is_some();
+        let Some(stream) = self.stream.as_mut().filter(|_| aged) else { return };
+        if let Some(undated) = stream.undated.as_mut().filter(|it| !it.asked) {
+            undated.asked = true;
+            turn.out.push(fetch(self.id, AGE_LANE, vec![(undated.last, 1)]));
+        }
+    }
+
+    fn answer_age(&mut self, fetched: &Fetched) {
+        let Some(stream) = &mut self.stream else { return };
+        if let Some(Undated { last, assumed, .. }) = stream.undated.take()
+            && let Some(found) = fetched.messages.iter().find(|it| it.seq == last)
+            && found.message.is_ok()
+        {
+            stream.log.date(last, found.rest.since, assumed);
         }
     }
 
@@ -592,6 +626,9 @@ impl Mailbox {
     pub(super) fn fetched_stream(&mut self, fetched: Fetched, turn: &mut Turn<'_>) {
         if fetched.lane == KEYS_LANE {
             return self.index(fetched, turn);
+        }
+        if fetched.lane == AGE_LANE {
+            return self.answer_age(&fetched);
         }
         let Some(stream) = &mut self.stream else { return };
         let Some((first, count)) = stream.log.answered(fetched.lane) else { return };
@@ -630,6 +667,10 @@ impl Mailbox {
             stream.log.recover(run);
         }
         stream.log.recovered(found.next, now);
+        stream.undated = found.messages.last().map(|run| {
+            let last = Seq(run.first.0 + u64::from(run.count) - 1);
+            Undated { last, assumed: now, asked: false }
+        });
         if let Some(keys) = &mut stream.keys {
             keys.recovered(stream.log.first(), found.next);
         }

@@ -378,10 +378,19 @@ fn age_counts_on_over_a_restart() {
     fill(&mut house, c, "s", 0..10);
     house.wait(50_000);
     fill(&mut house, c, "s", 10..20);
+    house.wait(20_000);
     house.crash();
-    // When the last of a recovered run came is not known: no later than the restart.
-    house.wait(59_000);
-    assert!(house.ready("s") > 0);
+    let c = house.connect();
+    house.wait(20_000);
+    fill(&mut house, c, "s", 20..21);
+    house.wait(19_000);
+    assert!(house.ready("s") > 1);
+    house.wait(2_000);
+    assert_eq!(house.ready("s"), 1);
+    // Also where what came after the restart is asked for first.
+    house.crash();
+    house.wait(38_000);
+    assert_eq!(house.ready("s"), 1);
     house.wait(2_000);
     assert_eq!(house.ready("s"), 0);
     house.check_books();
