@@ -44,6 +44,10 @@ planted:
 bench NAME="core":
     cargo bench --bench {{NAME}}
 
+# What streams, keys, groups and delays are held to: keys, delayed, queue, many, groups, large. `BENCH_GB=5 just figures large`.
+figures *PARTS:
+    cargo bench --bench figures -- {{PARTS}}
+
 # Instructions for each message in the core and the codecs, against the accepted counts.
 instructions *FLAGS:
     benches/instructions {{FLAGS}}
