@@ -154,6 +154,7 @@ impl Bench {
                         more_keys: None,
                         confirm: Some(published),
                         mandatory: false,
+                        home: false,
                     })
                 })
                 .collect();

@@ -161,6 +161,7 @@ impl Bench {
                 more_keys: None,
                 confirm: None,
                 mandatory: false,
+                home: false,
             };
             self.apply(CLIENT, Command::Publish(publish));
             if n % BATCH == 0 {

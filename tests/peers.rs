@@ -19,6 +19,8 @@ struct Broker {
     _out: BufReader<ChildStdout>,
     native: String,
     http: String,
+    amqp: String,
+    stomp: String,
     peers: String,
 }
 
@@ -55,6 +57,7 @@ impl Broker {
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
         let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
         let (mut native, mut http, mut peers) = (String::new(), String::new(), String::new());
+        let (mut amqp, mut stomp) = (String::new(), String::new());
         loop {
             let mut line = String::new();
             out.read_line(&mut line).expect("its words");
@@ -68,6 +71,12 @@ impl Broker {
                     if let Some(address) = line.strip_prefix("listening http ") {
                         http = address.into();
                     }
+                    if let Some(address) = line.strip_prefix("listening amqp ") {
+                        amqp = address.into();
+                    }
+                    if let Some(address) = line.strip_prefix("listening stomp ") {
+                        stomp = address.into();
+                    }
                     for prefix in ["listening peers ", "listening peers-tls "] {
                         if let Some(address) = line.strip_prefix(prefix) {
                             peers = address.into();
@@ -76,7 +85,17 @@ impl Broker {
                 }
             }
         }
-        Self { name, directory: directory.into(), child, _out: out, native, http, peers }
+        Self {
+            name,
+            directory: directory.into(),
+            child,
+            _out: out,
+            native,
+            http,
+            amqp,
+            stomp,
+            peers,
+        }
     }
 
     async fn client(&self) -> Client {
@@ -527,4 +546,96 @@ async fn a_host_is_drained_before_it_is_stopped() {
     let a = a.restart(&[&b.peers]);
     assert_eq!(take(&a.client().await, "own", 2).await.len(), 2);
     knows(&to_b, "a", 1, 0).await;
+}
+
+/// Frames of a STOMP client up to the next NUL.
+fn stomp_frame(socket: &mut BufReader<TcpStream>) -> String {
+    let mut frame = Vec::new();
+    socket.read_until(0, &mut frame).expect("a frame");
+    String::from_utf8_lossy(&frame).trim_start().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirm_waits_for_the_home_of_the_mailbox_where_it_is_asked_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut b = Broker::start(directory.path(), "b", "127.0.0.1:0", &[]);
+    let ports = ["AMQP", "STOMP"].map(|it| format!("PILLARBOX__LISTEN__{it}"));
+    let settings = [(&*ports[0], "127.0.0.1:0"), (&*ports[1], "127.0.0.1:0")];
+    let a = Broker::start_with(directory.path(), "a", "127.0.0.1:0", &[&b.peers], &settings);
+    let to_a = a.client().await;
+    b.client().await.declare(&Mailbox::durable("work")).await.expect("declared");
+    knows(&to_a, "b", 1, 0).await;
+    b.kill();
+    until("the end of the link", async || {
+        let row = peer(&to_a, "b").await?;
+        (row.get("to").and_then(Value::as_str) == Some("down")).then_some(())
+    })
+    .await;
+
+    let uri = format!("amqp://{}", a.amqp);
+    let properties = lapin::ConnectionProperties::default();
+    let connection = lapin::Connection::connect(&uri, properties).await.expect("a connection");
+    let channel = connection.create_channel().await.expect("a channel");
+    let options = lapin::options::ConfirmSelectOptions::default();
+    channel.confirm_select(options).await.expect("confirms");
+    let mut headers = lapin::types::FieldTable::default();
+    headers.insert("x-confirm".into(), lapin::types::AMQPValue::LongString("home".into()));
+    let home = lapin::BasicProperties::default().with_delivery_mode(2).with_headers(headers);
+    let here = lapin::BasicProperties::default().with_delivery_mode(2);
+    let options = lapin::options::BasicPublishOptions::default();
+    let publish = |properties, body: &'static [u8]| {
+        channel.basic_publish("".into(), "work".into(), options, body, properties)
+    };
+    let mut by_amqp = publish(home, b"amqp").await.expect("sent");
+    let mut by_native = to_a.start_push_home("", "work", &["native".into()]).await.expect("sent");
+    let socket = TcpStream::connect(&a.stomp).expect("it listens");
+    let mut stomp = BufReader::new(socket.try_clone().expect("a socket"));
+    let say = |text: &str| (&socket).write_all(text.as_bytes()).expect("taken");
+    say("CONNECT\naccept-version:1.2\nhost:/\nlogin:guest\npasscode:guest\n\n\0");
+    assert!(stomp_frame(&mut stomp).starts_with("CONNECTED"));
+    say("SEND\ndestination:/amq/queue/work\nx-confirm:home\nreceipt:home\n\nstomp\0");
+    say("SEND\ndestination:/amq/queue/work\nreceipt:here\n\nstomp here\0");
+    assert!(stomp_frame(&mut stomp).contains("receipt-id:here"), "it overtakes the other");
+    // What asks for nothing is confirmed here, after the others came and before they are confirmed.
+    publish(here, b"amqp here").await.expect("sent").await.expect("confirmed");
+    push(&to_a, "work", ["native here".to_owned()]).await;
+    assert!(tokio::time::timeout(Duration::ZERO, &mut by_amqp).await.is_err());
+    assert!(tokio::time::timeout(Duration::ZERO, &mut by_native).await.is_err());
+
+    let b = b.restart(&[&a.peers]);
+    let confirmed = by_amqp.await.expect("an answer");
+    assert!(confirmed.is_ack(), "{confirmed:?}");
+    by_native.await.expect("an answer").into_result().expect("taken");
+    assert!(stomp_frame(&mut stomp).contains("receipt-id:home"));
+    let said = a.cli(&["push", "work", "command line", "--confirm", "home"]);
+    assert_eq!(said, (0, "pushed 1 message to 'work'\n".into()));
+    // The origin and its disk are gone for ever.
+    drop(a);
+    std::fs::remove_dir_all(directory.path().join("a")).expect("removed");
+    let mut taken = take(&b.client().await, "work", 7).await;
+    taken.sort();
+    let all = ["amqp", "amqp here", "command line", "native", "native here", "stomp", "stomp here"];
+    assert_eq!(taken, all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_is_purged_on_its_way_home_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut b = Broker::start(directory.path(), "b", "127.0.0.1:0", &[]);
+    let a = Broker::start(directory.path(), "a", "127.0.0.1:0", &[&b.peers]);
+    let to_a = a.client().await;
+    b.client().await.declare(&Mailbox::durable("work")).await.expect("declared");
+    knows(&to_a, "b", 1, 0).await;
+    b.kill();
+    let waiting = to_a.start_push_home("", "work", &["m".into()]).await.expect("sent");
+    until("the end of the link", async || {
+        let row = peer(&to_a, "b").await?;
+        (row.get("to").and_then(Value::as_str) == Some("down")).then_some(())
+    })
+    .await;
+    let said = a.cli(&["peer", "drop", "b", "--messages"]);
+    assert_eq!(said.0, 0, "{}", said.1);
+    let pushed = waiting.await.expect("an answer");
+    assert_eq!(pushed.taken, 0, "{pushed:?}");
+    assert!(pushed.into_result().is_err());
 }

@@ -28,17 +28,28 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) {
-        let PublishBatch { channel, messages, confirm, mandatory } = batch;
+        if batch.home {
+            return self.publish_batch_home(from, batch, now, out);
+        }
+        let PublishBatch { channel, messages, confirm, mandatory, .. } = batch;
         let count = messages.len() as u32;
         let mut missed = AllMissed::new();
         let mut duplicates = Vec::new();
         let mut messages = messages.into_iter().zip(0u32..).peekable();
         while let Some((message, index)) = messages.next() {
             let confirmed = confirm.is_some();
-            let Some(targets) = self.cached_route(from, channel, &message, false, confirmed) else {
+            let cached = match &mut self.pledging {
+                // Each by itself, as each is waited for.
+                Some(pledged) => {
+                    pledged.index = index;
+                    None
+                }
+                None => self.cached_route(from, channel, &message, false, confirmed),
+            };
+            let Some(targets) = cached else {
                 let message = Arc::new(message);
-                let publish =
-                    Publish { channel, message, more_keys: None, confirm: None, mandatory };
+                let (more_keys, confirm, home) = (None, None, false);
+                let publish = Publish { channel, message, more_keys, confirm, mandatory, home };
                 let accepted = self.accept(from, publish, now, out);
                 let unroutable = u64::from(matches!(accepted, Ok(Fate::Unroutable(_))));
                 self.count_inflow(from, channel, |it| {
@@ -74,7 +85,7 @@ impl Broker {
         }
         let refused = missed.iter().find_map(|(_, miss)| match miss {
             Missed::Refused(refusal) => Some(refusal),
-            Missed::Full | Missed::Unroutable => None,
+            Missed::Full | Missed::Unroutable | Missed::Lost => None,
         });
         match (confirm, refused) {
             (Some(tag), refused) => {

@@ -14,6 +14,10 @@ use super::quota::{Holder, Quota};
 use super::selection::Selection;
 use super::value::{Table, Value};
 
+/// The header that says what a message's confirm waits for, and the one thing that it can say.
+pub const CONFIRM: &str = "x-confirm";
+pub const CONFIRM_HOME: &str = "home";
+
 /// One client connection, numbered by the server, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -114,6 +118,8 @@ pub struct Publish {
     pub confirm: Option<u64>,
     /// Return the message where no mailbox takes it.
     pub mandatory: bool,
+    /// The confirm waits until every host to which the message goes has it.
+    pub home: bool,
 }
 
 /// A publish that waits for its commit.
@@ -133,6 +139,8 @@ pub struct PublishBatch {
     pub confirm: Option<u64>,
     /// Say which messages no mailbox takes.
     pub mandatory: bool,
+    /// The confirm waits until every host to which messages of it go has them.
+    pub home: bool,
 }
 
 /// The fate of deliveries of one channel.

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::command::{ChannelId, ConsumerId, MailboxId, Open, Seq};
 use super::flow::{Inflow, Outflow, Passage};
 use super::name::Name;
+use super::peer::Pledges;
 
 #[derive(Debug, Default)]
 pub(super) struct Connection {
@@ -28,6 +29,8 @@ pub(super) struct Connection {
     pub(super) held_back: bool,
     /// Where the broker counts its protocol.
     pub(super) flow: usize,
+    /// Confirms that wait for other hosts.
+    pub(super) pledges: Option<Box<Pledges>>,
 }
 
 /// Beyond this a late settlement of what was taken back is an unknown delivery.

@@ -415,6 +415,7 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) {
+        self.forget_pledges(from, channels);
         let Some(connection) = self.connections.get_mut(&from) else { return };
         // Consumers first: what returns must not come straight back to a channel that closes.
         let mut emptied = Vec::new();

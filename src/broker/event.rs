@@ -93,6 +93,8 @@ pub enum Missed {
     Full,
     /// It was mandatory, and no mailbox takes it.
     Unroutable,
+    /// It was to be confirmed by another host, and left the queue for that host otherwise.
+    Lost,
     Refused(Refusal),
 }
 

@@ -56,6 +56,7 @@ impl Mailbox {
                 self.recalls.add(seq, Recall::Expired);
             } else {
                 self.counts.expired += 1;
+                self.redeem(seq, false, turn);
                 turn.write(Write::Remove { mailbox: self.id, first: seq, count: 1 });
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of exchanges, protocols or disks. Where it must tell somebody, it puts an effect into the turn.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::command::{ChannelId, ConnectionId, MailboxId, Outcome, Seq, Ticket};
@@ -21,7 +21,7 @@ use super::mark::Mark;
 use super::message::Message;
 use super::name::{Name, Time};
 use super::paging::Recalls;
-use super::peer::Onward;
+use super::peer::{Onward, Pledged};
 use super::repeat::{Repeat, repeats};
 use super::routing::mix;
 use super::stream::Stream;
@@ -46,6 +46,8 @@ pub(super) struct Mailbox {
     pub(super) outbox: Option<Name>,
     /// That host is gone for good: what waits for it goes there.
     pub(super) onward: Option<Onward>,
+    /// Confirms that wait until that host has the message.
+    pub(super) pledges: BTreeMap<Seq, Pledged>,
     /// Holds what this queue settled and keeps. Out of reach for clients and policies.
     pub(super) keeps_for: Option<Name>,
     pub(super) consumers: Consumers,
@@ -151,6 +153,7 @@ impl Mailbox {
             feeds: None,
             outbox: None,
             onward: None,
+            pledges: BTreeMap::new(),
             keeps_for: None,
             consumers: Consumers::default(),
             askers: VecDeque::new(),
@@ -350,6 +353,7 @@ impl Mailbox {
                 self.counts.settled += 1;
                 self.counts.acknowledged += 1;
                 self.remove_stored(&entry, turn);
+                self.redeem(seq, true, turn);
                 self.keep(&entry.message, turn);
                 false
             }
@@ -488,6 +492,7 @@ impl Mailbox {
 
     /// The message goes for good; where the mailbox has a dead-letter exchange, it goes there.
     pub(super) fn discard(&mut self, entry: Entry, reason: Reason, turn: &mut Turn<'_>) {
+        self.redeem(entry.seq, false, turn);
         if self.limits.keeps_dead() {
             return self.keep_dead(entry, reason, turn);
         }
@@ -520,6 +525,7 @@ impl Mailbox {
                 turn.write(Write::Remove { mailbox: self.id, first, count });
             }
         }
+        self.breach_ready(turn);
         self.expiries.clear();
         self.forget_keyed();
         self.passed = false;

@@ -95,7 +95,7 @@ use dead_letter::Burial;
 use drain::Drain;
 use keep::Keeping;
 use mailbox::{Asker, Mailbox};
-use peer::Peers;
+use peer::{Peers, Pledged};
 use spill::Spilling;
 use vhost::Vhost;
 
@@ -140,6 +140,8 @@ pub struct Broker {
     flows: Vec<ProtocolFlow>,
     parameters: BTreeMap<DefinitionKey, ParameterDefinition>,
     peers: Peers,
+    /// While a message comes to rest whose confirm waits for other hosts.
+    pledging: Option<Pledged>,
     /// The host is taken out of service.
     drain: Option<Drain>,
     /// While a request is done on somebody's behalf: the user and the virtual host.
@@ -225,6 +227,7 @@ impl Broker {
             flows: vec![ProtocolFlow { protocol: "broker", ..ProtocolFlow::default() }],
             parameters: BTreeMap::new(),
             peers,
+            pledging: None,
             drain: None,
             acting: None,
             tracing: false,

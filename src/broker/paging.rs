@@ -171,6 +171,7 @@ impl Mailbox {
                     };
                     if wanted {
                         turn.write(Write::Quarantine { mailbox: self.id, seq, reason });
+                        self.redeem(seq, false, turn);
                     }
                 }
             }

@@ -41,6 +41,9 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> bool {
+        if publish.home {
+            return self.publish_home(from, publish, now, out);
+        }
         let (channel, confirm, mandatory) = (publish.channel, publish.confirm, publish.mandatory);
         match self.accept(from, publish, now, out) {
             Ok(Fate::Routed { taken, .. }) => {
@@ -102,9 +105,12 @@ impl Broker {
                     self.route(from, channel, &vhost, &message, more, now, out)
                 };
                 if self.traces(&vhost) {
+                    // No confirm waits for the copies.
+                    let pledging = self.pledging.take();
                     let to = targets.as_deref().unwrap_or_default();
                     let published = Published { message: &message, more_keys: more, targets: to };
                     self.trace_published((from, channel), &vhost, &published, now, out);
+                    self.pledging = pledging;
                 }
                 let targets = targets.map(|mut targets| {
                     let all = targets.len();
@@ -445,6 +451,9 @@ impl Broker {
                 continue;
             }
             mailbox.append(message.clone(), message.deliver_at, &mut turn);
+            if let Some(pledged) = self.pledging {
+                mailbox.pledge(pledged, &mut turn);
+            }
             if self.dirty.last() != Some(id) {
                 self.dirty.push(*id);
             }

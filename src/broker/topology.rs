@@ -329,6 +329,7 @@ impl Broker {
             let key = mailbox.publication(id.clone(), Seq(0), Time::ZERO).key();
             out.push(Effect::Write(Write::Undefine(key)));
         }
+        mailbox.breach_all(&mut carry!(self, now, out));
         let looking = mailbox.looks.drain();
         for asker in std::mem::take(&mut mailbox.askers).into_iter().chain(looking) {
             let (name, vhost) = (mailbox.name.clone(), mailbox.vhost.clone());

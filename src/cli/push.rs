@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use pillarbox::broker::{Cron, Properties, Value};
 use pillarbox::client::{NewMessage, Pushed, Receipt};
 use pillarbox_native::Code;
@@ -62,8 +62,17 @@ pub(super) struct Push {
     /// So often after the first time; without it for ever
     #[arg(long, value_name = "COUNT", requires = "exchange")]
     times: Option<u32>,
+    /// Wait until the broker here has it safely, or the host where the mailbox lives
+    #[arg(long, value_enum, default_value = "here", value_name = "WHERE")]
+    confirm: Confirm,
     #[command(flatten)]
     properties: PropertyFlags,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Confirm {
+    Here,
+    Home,
 }
 
 fn cron(text: &str) -> Result<String, String> {
@@ -150,7 +159,10 @@ impl Push {
                 .into_iter()
                 .map(|body| NewMessage { body, key: None, properties: properties.clone() })
                 .collect();
-            receipts.push_back(client.start_push(&exchange, &key, &messages).await?);
+            receipts.push_back(match self.confirm {
+                Confirm::Here => client.start_push(&exchange, &key, &messages).await?,
+                Confirm::Home => client.start_push_home(&exchange, &key, &messages).await?,
+            });
             progress.add(messages.len() as u64);
             if receipts.len() >= BATCHES_MAX
                 && let Some(receipt) = receipts.pop_front()

@@ -149,6 +149,16 @@ impl Client {
         self.start_push(exchange, key, [&message.into()]).await?.pushed().await?.into_result()
     }
 
+    /// As `push`, and returns when the host where the mailbox lives has it safely, whichever that is. An error where the
+    /// message is lost on its way: refused there, expired, or taken away by an operator.
+    pub async fn push_home(
+        &self,
+        mailbox: &str,
+        message: impl Into<NewMessage>,
+    ) -> Result<(), Error> {
+        self.start_push_home("", mailbox, [&message.into()]).await?.pushed().await?.into_result()
+    }
+
     /// Adds messages to a mailbox in one go.
     pub async fn push_batch(
         &self,
@@ -166,6 +176,16 @@ impl Client {
         messages: impl IntoIterator<Item = &NewMessage>,
     ) -> Result<Receipt, Error> {
         self.start(wire::Push::MANDATORY, exchange, key, messages).await
+    }
+
+    /// As `start_push`, and the receipt waits for every host to which messages go.
+    pub async fn start_push_home(
+        &self,
+        exchange: &str,
+        key: &str,
+        messages: impl IntoIterator<Item = &NewMessage>,
+    ) -> Result<Receipt, Error> {
+        self.start(wire::Push::MANDATORY | wire::Push::HOME, exchange, key, messages).await
     }
 
     /// As `start_push`, and messages of an exchange that no mailbox takes are no error.

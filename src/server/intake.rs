@@ -207,6 +207,7 @@ mod tests {
             more_keys: None,
             confirm: None,
             mandatory: false,
+            home: false,
         })
     }
 

@@ -40,6 +40,16 @@ fn an_exchange_without_bindings_takes_everything() {
 }
 
 #[test]
+fn a_push_to_a_mailbox_of_this_host_is_home() {
+    let mut house = House::new();
+    let client = house.client();
+    house.declare(client, "jobs");
+    house.say(client, |out| push(7, Push::HOME, "", "jobs", &["one", "two"], out));
+    house.say(client, |out| push(8, Push::HOME, "", "none", &["three"], out));
+    assert_eq!(house.heard(client), ["Pushed 7 2", "Pushed 8 0 0:404"]);
+}
+
+#[test]
 fn each_message_of_a_refused_push_is_told() {
     let mut house = House::new();
     let client = house.client();

@@ -189,6 +189,7 @@ impl House {
             more_keys: None,
             confirm: None,
             mandatory: false,
+            home: false,
         };
         self.apply(CLIENT, Command::Publish(publish));
     }

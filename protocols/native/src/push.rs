@@ -39,6 +39,8 @@ pub struct PushedRef<'a> {
 impl<'a> Push<'a> {
     /// Flag: a message that nobody takes is refused, also on a named exchange.
     pub const MANDATORY: u8 = 1;
+    /// Flag: answered when every host to which messages of it go has them.
+    pub const HOME: u8 = 2;
 
     pub fn decode(payload: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(payload);

@@ -55,38 +55,37 @@ impl Broker {
         ));
     }
 
+    /// Whether it came to rest wherever it should.
     pub(super) fn take_in(
         &mut self,
         vhost: &Name,
         message: Message,
         now: Time,
         out: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         let Parcel { message, hops, keys } = unpack(message);
         let message = Arc::new(message);
         self.totals.published += 1;
         self.totals.sizes.count(message.body().len() as u64);
         if message.exchange().is_empty() && self.reply(vhost, &message, out) {
-            return;
+            return true;
         }
         let own = [Bytes::copy_from_slice(message.key())];
         let keys = if keys.is_empty() { &own[..] } else { &keys[..] };
         let (first, more) = keys.split_first().map_or((&[][..], &[][..]), |(a, b)| (&a[..], b));
         let (targets, routed) = self.follow_home(vhost, message.exchange(), first, more, &message);
         let goes_on = targets.is_empty() && routed.delayed.is_empty();
-        if goes_on
+        let lost = goes_on
             && (!message.exchange().is_empty()
-                || !self.pass_on(vhost, &message, keys, hops, now, out))
-        {
-            self.totals.unroutable += 1;
-        }
+                || !self.pass_on(vhost, &message, keys, hops, now, out));
+        self.totals.unroutable += u64::from(lost);
         self.delay(vhost, &routed.delayed, &message, more, now, out);
         // A dead letter keeps its id, wherever it died.
         let mailboxes = &self.mailboxes;
         let compares = |id| mailboxes.get(id).is_some_and(|it| it.limits.dedup.is_some());
         let died = targets.iter().any(compares) && message.properties().header("x-death").is_some();
         let origin = if died { Origin::Mailbox } else { Origin::Publisher };
-        self.place(&targets, message, origin, now, out);
+        self.place(&targets, message, origin, now, out).taken && !lost
     }
 
     /// To where its mailbox lives now, if that is known and the message was not at too many hosts.

@@ -135,8 +135,15 @@ impl Broker {
             let Some(entry) = mailbox.take_fresh(&mut turn) else { break };
             mailbox.remove_stored(&entry, &mut turn);
             mailbox.counts.settled += 1;
+            let pledged = mailbox.pledged(entry.seq);
+            let seq = entry.seq;
+            let mut kept = true;
             match onward {
-                Onward::Here => self.take_in(&vhost, own(&entry), now, out),
+                Onward::Here => {
+                    self.pledging = pledged;
+                    kept = self.take_in(&vhost, own(&entry), now, out);
+                    self.pledging = None;
+                }
                 Onward::To(host) => {
                     let Some(to) = self.outbox(&vhost, &host, now, out) else { return };
                     let message = match entry.rest.redelivered {
@@ -146,9 +153,17 @@ impl Broker {
                     let mut turn = carry!(self, now, out);
                     if let Some(outbox) = self.mailboxes.get_mut(&to) {
                         outbox.come_to_rest(message, Time::ZERO, &mut turn);
+                        if let Some(pledged) = pledged {
+                            outbox.pledge(pledged, &mut turn);
+                        }
                         self.dirty.push(to);
                     }
                 }
+            }
+            // Whoever waits for it waits for it at its new place.
+            let mut turn = carry!(self, now, out);
+            if let Some(mailbox) = self.mailboxes.get_mut(&id) {
+                mailbox.redeem(seq, kept, &mut turn);
             }
         }
         self.end_outbox(id, now, out);

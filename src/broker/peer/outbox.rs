@@ -151,6 +151,9 @@ impl Broker {
         let mut turn = carry!(self, now, out);
         let Some(mailbox) = self.mailboxes.get_mut(&id) else { return };
         mailbox.come_to_rest(super::pack(message, keys, hops), Time::ZERO, &mut turn);
+        if let Some(pledged) = self.pledging {
+            mailbox.pledge(pledged, &mut turn);
+        }
         self.dirty.push(id);
     }
 }

@@ -13,6 +13,7 @@ fn batch(house: &House, mandatory: bool, posts: impl IntoIterator<Item = Post>) 
         messages: posts.into_iter().map(|post| message(post).expect("its only owner")).collect(),
         confirm: Some(7),
         mandatory,
+        home: false,
     })
 }
 

@@ -146,7 +146,8 @@ fn batch_is_told_where_the_first_one_is() {
     };
     let mut told = |ids: &[&str]| {
         let messages = messages(&house, ids);
-        let batch = PublishBatch { channel: ONE, messages, confirm: Some(1), mandatory: true };
+        let batch =
+            PublishBatch { channel: ONE, messages, confirm: Some(1), mandatory: true, home: false };
         house.apply(c, Command::PublishBatch(batch));
         let confirmed = house.events.drain(..).find_map(|(_, event)| match event {
             Event::BatchConfirmed { taken, missed, duplicates, .. } => {

@@ -2,6 +2,7 @@
 
 mod afar;
 mod drain;
+mod home;
 mod hosts;
 mod leave;
 mod refused;

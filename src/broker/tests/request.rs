@@ -109,6 +109,7 @@ pub(super) struct Post {
     pub(super) more_keys: Vec<&'static str>,
     pub(super) confirm: Option<u64>,
     pub(super) mandatory: bool,
+    pub(super) home: bool,
 }
 
 impl Post {
@@ -127,6 +128,7 @@ impl Post {
             more_keys: Vec::new(),
             confirm: None,
             mandatory: false,
+            home: false,
         }
     }
 
@@ -152,6 +154,12 @@ impl Post {
 
     pub(super) fn confirm(mut self, tag: u64) -> Self {
         self.confirm = Some(tag);
+        self
+    }
+
+    /// The confirm waits for the hosts to which it goes.
+    pub(super) fn home(mut self, tag: u64) -> Self {
+        (self.confirm, self.home) = (Some(tag), true);
         self
     }
 
@@ -183,6 +191,7 @@ impl Post {
             more_keys: (!more.is_empty()).then(|| Box::new(more)),
             confirm: self.confirm,
             mandatory: self.mandatory,
+            home: self.home,
         }
     }
 }

@@ -158,6 +158,7 @@ fn publish(key: &str, tag: Option<u64>, size: usize) -> Command {
         more_keys: None,
         confirm: tag,
         mandatory: false,
+        home: false,
     })
 }
 

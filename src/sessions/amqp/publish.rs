@@ -18,7 +18,9 @@ use super::properties::{AMQP, Rewrite};
 use super::reply::{Fault, Ids, PUBLISH};
 use super::whole::Whole;
 use crate::broker::access::check_sender;
-use crate::broker::{Announce, Command, Message, Name, Parts, Publish, Span, Time};
+use crate::broker::{
+    Announce, CONFIRM, CONFIRM_HOME, Command, Message, Name, Parts, Publish, Span, Time,
+};
 use crate::sessions::Outbox;
 
 /// Ten years in milliseconds, RabbitMQ's bound.
@@ -51,6 +53,7 @@ struct Checked {
     priority: u8,
     expiration_ms: Option<u64>,
     more_keys: Option<Vec<Bytes>>,
+    home: bool,
     rewrite: Rewrite,
 }
 
@@ -241,7 +244,8 @@ impl Channel {
             let (channel, message, more_keys) = (self.id, message.clone(), more_keys.clone());
             out.commands.push(Command::Announce(Announce { channel, message, more_keys }));
         }
-        let publish = Publish { channel: self.id, message, more_keys, confirm, mandatory };
+        let (channel, home) = (self.id, checked.home);
+        let publish = Publish { channel, message, more_keys, confirm, mandatory, home };
         let command = Command::Publish(publish);
         match &mut self.mode {
             Mode::Transaction(transaction) => transaction.add(command, size, [], line, PUBLISH),
@@ -286,6 +290,7 @@ impl Channel {
             priority: found.priority.unwrap_or(0),
             expiration_ms: None,
             more_keys: None,
+            home: false,
             rewrite: Rewrite::default(),
         };
         if let Some(text) = found.expiration {
@@ -297,7 +302,7 @@ impl Channel {
             checked.rewrite.reply_to = Some(self.answers_address()?);
         }
         if let Some(headers) = found.headers {
-            more_keys(headers, &mut checked)?;
+            read_headers(headers, &mut checked)?;
         }
         Ok(checked)
     }
@@ -362,9 +367,17 @@ fn expiration(text: &[u8], ids: Ids) -> Result<u64, Fault> {
     Err(Fault::precondition(format!("invalid expiration '{shown}': {why}"), ids))
 }
 
-/// CC and BCC are arrays of further routing keys.
-fn more_keys(headers: &[u8], checked: &mut Checked) -> Result<(), Fault> {
+/// CC and BCC are arrays of further routing keys; one header says what the confirm waits for.
+fn read_headers(headers: &[u8], checked: &mut Checked) -> Result<(), Fault> {
     for (key, tag, value) in table_entries(headers) {
+        if key == CONFIRM.as_bytes() {
+            if (tag, value) != (b'S', CONFIRM_HOME.as_bytes()) {
+                let text = format!("invalid header '{CONFIRM}': it can only be '{CONFIRM_HOME}'");
+                return Err(Fault::precondition(text, PUBLISH));
+            }
+            checked.home = true;
+            continue;
+        }
         if !matches!(key, b"CC" | b"BCC") {
             continue;
         }

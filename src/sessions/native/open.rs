@@ -144,8 +144,8 @@ impl Open {
             Event::DeliveredBatch(batch) => {
                 batch.into_iter().for_each(|delivery| self.deliver(delivery, out));
             }
-            Event::BatchConfirmed { taken, missed, duplicates, .. } => {
-                self.pushes.confirmed(taken, &missed, &duplicates, out);
+            Event::BatchConfirmed { tag, taken, missed, duplicates, .. } => {
+                self.pushes.confirmed(tag as u32, taken, &missed, &duplicates, out);
             }
             Event::Reply { ticket, result, .. } => self.replied(ticket, result, now, out),
             Event::Refused { channel: SILENT, refusal, .. } => self.tell_silent(&refusal, out),

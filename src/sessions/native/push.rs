@@ -1,8 +1,7 @@
 //! Pushing: the messages of a frame are one batch, and the frame gets one answer.
 //!
-//! The messages are slices of what was read. The broker confirms batches in order, so an answer needs no table.
+//! The messages are slices of what was read. The broker gives back the frame's id, so an answer needs no table.
 
-use std::collections::VecDeque;
 use std::iter::empty;
 
 use bytes::Bytes;
@@ -27,29 +26,27 @@ const EXPIRATION_MAX_MS: u64 = 315_360_000_000;
 /// AMQP's word for a message that need not survive the broker.
 const TRANSIENT: u8 = 1;
 
-/// Pushes that the broker has not answered.
+/// What pushes have in common.
 pub(super) struct Pushes {
     user: Name,
     impersonator: bool,
     /// Of the push before, mostly that of the next.
     exchange: Name,
-    /// Pushes whose batch the broker has not confirmed, by their ids.
-    waiting: VecDeque<u32>,
 }
 
 impl Pushes {
     pub(super) fn new(user: Name, impersonator: bool) -> Self {
-        Self { user, impersonator, exchange: "".into(), waiting: VecDeque::new() }
+        Self { user, impersonator, exchange: "".into() }
     }
 
     pub(super) fn confirmed(
-        &mut self,
+        &self,
+        id: u32,
         taken: u32,
         missed: &[(u32, Missed)],
         duplicates: &[(u32, Seq)],
         out: &mut Outbox,
     ) {
-        let Some(id) = self.waiting.pop_front() else { return };
         let texts: Vec<(Code, String)> = missed.iter().map(|(_, missed)| why(missed)).collect();
         let refused = missed.iter().zip(&texts).map(|((index, _), (code, text))| RefusedMessage {
             index: *index,
@@ -65,6 +62,9 @@ impl Pushes {
 fn why(missed: &Missed) -> (Code, String) {
     match missed {
         Missed::Full => (Code::Full, "the mailbox is full and refuses more".into()),
+        Missed::Lost => {
+            (Code::Precondition, "it left the queue for its host before that host had it".into())
+        }
         Missed::Unroutable => {
             (Code::NotFound, "no mailbox takes this message: declare one, or bind it".into())
         }
@@ -108,10 +108,8 @@ impl Open {
             messages,
             confirm: confirmed.then_some(frame.id.into()),
             mandatory: confirmed && (push.exchange.is_empty() || frame.has(Push::MANDATORY)),
+            home: confirmed && frame.has(Push::HOME),
         }));
-        if confirmed {
-            self.pushes.waiting.push_back(frame.id);
-        }
         self.published(out);
         Ok(())
     }

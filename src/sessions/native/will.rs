@@ -63,6 +63,7 @@ impl Open {
                     messages: will.messages,
                     confirm: None,
                     mandatory: false,
+                    home: false,
                 }));
             }
         }

@@ -14,8 +14,8 @@ use super::subscription::{AckMode, Subscription};
 use super::transaction::Action;
 use crate::broker::access::check_sender;
 use crate::broker::{
-    ChannelId, Command, Consume, DeclareMailbox, Message, NEUTRAL, Name, Publish, Repeat, Request,
-    Source, Table, Time,
+    CONFIRM, CONFIRM_HOME, ChannelId, Command, Consume, DeclareMailbox, Message, NEUTRAL, Name,
+    Publish, Repeat, Request, Source, Table, Time,
 };
 use crate::sessions::Outbox;
 
@@ -32,6 +32,8 @@ pub(super) struct Address {
 pub(super) struct Outgoing {
     message: Arc<Message>,
     receipt: Option<String>,
+    /// The receipt waits for the message's home.
+    home: bool,
     transaction: Option<String>,
 }
 
@@ -74,7 +76,13 @@ impl Open {
             accepted: now,
         });
         message.deliver_at = deliver_at;
+        let home = match headers.get(CONFIRM) {
+            None => false,
+            Some(CONFIRM_HOME) => true,
+            Some(_) => return Err(Fault::invalid_header("SEND", CONFIRM)),
+        };
         let outgoing = Outgoing {
+            home,
             message: Arc::new(message),
             receipt: headers.get("receipt").map(str::to_owned),
             transaction: transaction.map(str::to_owned),
@@ -89,11 +97,11 @@ impl Open {
 
     /// Sends it on its way or adds it to its transaction.
     pub(super) fn publish(&mut self, outgoing: Outgoing, out: &mut Outbox) -> Result<(), Fault> {
-        let Outgoing { message, receipt, transaction } = outgoing;
+        let Outgoing { message, receipt, home, transaction } = outgoing;
         match transaction {
             Some(name) => self.add_to(&name, Action::Send { message, receipt }, out),
             None => {
-                let publish = self.publish_of(message, receipt);
+                let publish = self.publish_of(message, receipt, home);
                 out.commands.push(Command::Publish(publish));
                 self.note_publish();
                 Ok(())
@@ -101,13 +109,19 @@ impl Open {
         }
     }
 
-    pub(super) fn publish_of(&mut self, message: Arc<Message>, receipt: Option<String>) -> Publish {
+    pub(super) fn publish_of(
+        &mut self,
+        message: Arc<Message>,
+        receipt: Option<String>,
+        home: bool,
+    ) -> Publish {
         Publish {
             channel: ChannelId(0),
             message,
             more_keys: None,
-            confirm: self.receipts.tag(receipt),
+            confirm: self.receipts.tag(receipt, home),
             mandatory: false,
+            home,
         }
     }
 

@@ -111,7 +111,7 @@ impl Open {
         for action in transaction.actions {
             commands.push(match action {
                 Action::Send { message, receipt } => {
-                    Command::Publish(self.publish_of(message, receipt))
+                    Command::Publish(self.publish_of(message, receipt, false))
                 }
                 Action::Settle { deliveries, outcome, .. } => {
                     Command::Settle(Held::settle(&deliveries, outcome))

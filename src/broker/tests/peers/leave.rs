@@ -3,7 +3,7 @@
 use super::super::house::{ONE, TWO};
 use super::*;
 
-fn forget(host: &mut Host, name: &str, fate: Fate) -> Result<u64, String> {
+pub(super) fn forget(host: &mut Host, name: &str, fate: Fate) -> Result<u64, String> {
     let client = host.house.connect_lax();
     match host.house.ask(client, Request::ForgetPeer { host: name.into(), fate }) {
         Ok(Reply::Counted(count)) => Ok(count),

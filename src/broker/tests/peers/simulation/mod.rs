@@ -4,6 +4,7 @@
 //! takes what it does not have yet. Each mailbox has one reader, which may be a client of another host. Each invariant is a file. `SIMULATE_SEED=7` repeats one run, `SIMULATE_SEEDS` asks for more.
 
 mod agreement;
+mod home;
 mod loss;
 mod order;
 mod repeats;
@@ -45,6 +46,8 @@ struct Published {
     number: u64,
     to: Vec<usize>,
     confirmed: bool,
+    /// The confirm was to wait for the hosts to which it goes.
+    home: bool,
 }
 
 struct Receipt {
@@ -92,6 +95,9 @@ struct Ledger {
     redirected: BTreeSet<String>,
     /// Mailboxes where an answer to who asked for one message was lost, so that it may come after what was consumed meanwhile.
     lost_gets: BTreeSet<usize>,
+    /// Confirmed at home, and in how many mailboxes elsewhere; and where it was not.
+    homed: u64,
+    homeless: Vec<(String, usize)>,
 }
 
 struct World {
@@ -225,10 +231,12 @@ impl World {
         if refused {
             self.it.too_large.insert(body.clone());
         }
-        let published = Published { origin: at, number: self.count, to, confirmed: false };
+        let home = self.dice.roll(3) == 0;
+        let published = Published { origin: at, number: self.count, to, confirmed: false, home };
         self.ledger.published.insert(body, published);
         let client = self.it.hosts[at].client;
-        self.it.hosts[at].house.publish(client, post.confirm(self.count));
+        let post = if home { post.home(self.count) } else { post.confirm(self.count) };
+        self.it.hosts[at].house.publish(client, post);
     }
 
     /// One direction of one link moves a piece of what is on its way.
@@ -439,6 +447,7 @@ impl World {
     fn confirmed(&mut self, tag: u64) {
         let published = self.ledger.published.get_mut(&tag.to_string());
         published.expect("only what was published is confirmed").confirmed = true;
+        self.look_home(&tag.to_string());
     }
 
     fn receive(&mut self, number: usize, delivery: Delivery, got: bool) {
@@ -525,7 +534,7 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn hosts_keep_their_promises_whatever_happens_between_them() {
     let (mut received, mut again, mut afar, mut dead, mut redirected) = (0, 0, 0, 0, 0);
-    let mut drained = 0;
+    let (mut drained, mut homed) = (0, 0);
     for seed in seeds() {
         let mut world = World::new(seed);
         world.run();
@@ -534,19 +543,22 @@ fn hosts_keep_their_promises_whatever_happens_between_them() {
             repeats::find(&world.ledger),
             order::find(&world.ledger),
             agreement::find(&mut world),
+            home::find(&world.ledger),
         ];
         let found: Vec<String> = found.into_iter().flatten().collect();
         assert!(found.is_empty(), "SIMULATE_SEED={seed}:\n{}", found.join("\n"));
         received += world.ledger.receipts.len();
         redirected += world.ledger.redirected.len();
         drained += world.drained;
+        homed += world.ledger.homed;
         dead += world.ledger.receipts.iter().filter(|it| it.mailbox >= DEAD_AT).count();
         again += world.ledger.receipts.iter().filter(|it| it.redelivered).count();
         afar += world.ledger.receipts.iter().filter(|it| it.afar).count();
     }
     // A world in which nothing happens keeps every promise.
     if seeds().count() >= SEEDS {
-        assert!(drained > 0 && dead > 0 && redirected > 0, "{drained} {dead} {redirected}");
+        let all = [drained as u64, dead as u64, redirected as u64, homed];
+        assert!(all.iter().all(|it| *it > 0), "{all:?}");
     }
     let busy = received > 30 && again > 0 && afar > 0;
     assert!(busy, "{received} received, {again} of them again, {afar} from afar");
