@@ -3,18 +3,18 @@
 use super::super::house::ONE;
 use super::*;
 
-fn drain(host: &mut Host, leave: bool) -> ConnectionId {
+pub(super) fn drain(host: &mut Host, leave: bool) -> ConnectionId {
     let admin = host.house.connect_lax();
     assert!(matches!(host.house.ask(admin, Request::Drain { leave }), Ok(Reply::Done)));
     admin
 }
 
-fn left(host: &Host) -> DrainView {
+pub(super) fn left(host: &Host) -> DrainView {
     host.house.broker.drain_view()
 }
 
 /// What the house's clients and other hosts' links are told, they do.
-fn leave(it: &mut Hosts, at: usize) {
+pub(super) fn send_away(it: &mut Hosts, at: usize) {
     let client = it.hosts[at].client;
     let told = it.hosts[at].house.told(client);
     assert_eq!(
@@ -42,7 +42,7 @@ fn clients_are_sent_away_with_what_they_hold_and_what_waits_goes_on() {
         DrainView { connections: 1, unsettled: 1, waiting: 2, resting: 1, ..left(&it.hosts[A]) };
     assert_eq!(left(&it.hosts[A]), expected);
     assert!(expected.draining);
-    leave(&mut it, A);
+    send_away(&mut it, A);
     it.settle();
     let done = DrainView { draining: true, resting: 2, ..DrainView::default() };
     assert_eq!(left(&it.hosts[A]), done);
@@ -73,7 +73,7 @@ fn other_hosts_are_kept_out_and_keep_what_is_for_this_one() {
     let guest = it.links.iter().find(|it| it.to == A).expect("a link").guest;
     let drained = "closed by force: this host is being drained";
     assert_eq!(it.hosts[A].house.told(guest), [drained]);
-    leave(&mut it, A);
+    send_away(&mut it, A);
     it.hosts[B].put("own", &["1"]);
     it.ask(A, ConnectionId(77), Peering::Greet { host: "b".into(), run: 1000 });
     assert_eq!(it.hosts[A].house.told(ConnectionId(77)), [drained]);
@@ -101,7 +101,7 @@ fn a_host_that_leaves_tells_the_others_that_nothing_lives_there() {
     assert_eq!(left(&it.hosts[A]).untold, 2);
     // What comes later is not told either.
     it.hosts[A].house.declare(admin, "late");
-    leave(&mut it, A);
+    send_away(&mut it, A);
     it.settle();
     assert_eq!((it.hosts[B].view("a").mailboxes, it.hosts[B].view("a").bindings), (0, 0));
     assert_eq!(left(&it.hosts[A]).untold, 1);

@@ -1,6 +1,7 @@
 //! Names that live on several hosts at once.
 
 use super::super::request::{mailbox, text};
+use super::drain::{drain, left, send_away};
 use super::*;
 
 /// Three hosts; `work` lives on the first two.
@@ -87,6 +88,70 @@ fn one_host_of_a_shared_name_gets_a_message_and_the_own_one_comes_first() {
     assert_eq!(it.hosts[C].view("a").messages, 1);
     it.link(C, A);
     assert_eq!(it.spread(), [vec!["7"], vec![]]);
+    it.check();
+}
+
+#[test]
+fn a_shared_name_is_given_to_others_while_a_host_is_drained_and_after_it_left() {
+    let mut it = with_spread("anycast");
+    it.cut(C, B);
+    it.cut(C, A);
+    it.hosts[C].put("work", &["1"]);
+    it.link(C, B);
+    it.link(C, A);
+    // What waits here for others goes there, and what others have for it stays with them.
+    it.hosts[A].put("work", &["own"]);
+    let admin = drain(&mut it.hosts[A], false);
+    send_away(&mut it, A);
+    it.hosts[C].put("work", &["2", "3", "4"]);
+    it.settle();
+    assert_eq!(it.hosts[B].empty("work"), ["2", "3", "4"]);
+    assert_eq!(it.hosts[C].view("a").messages, 1, "it may have arrived, and stays");
+    let view = left(&it.hosts[A]);
+    assert_eq!((view.waiting, view.resting), (0, 1));
+
+    // Nobody can be reached: without a leave it waits for the oldest, with one for who still has such a queue.
+    it.cut(C, B);
+    it.hosts[C].put("work", &["5"]);
+    assert_eq!(it.hosts[C].view("a").messages, 2);
+    let leave = Request::Drain { leave: true };
+    it.hosts[A].house.ask(admin, leave).expect("an administrator may");
+    it.settle();
+    it.hosts[C].put("work", &["6"]);
+    assert_eq!((it.hosts[C].view("a").messages, it.hosts[C].view("b").messages), (2, 1));
+    it.link(C, B);
+    it.settle();
+    assert_eq!(it.hosts[B].empty("work"), ["6"]);
+
+    // As it starts again it has what rests there, and what waits for it arrives.
+    it.cut_all(A);
+    let host = &mut it.hosts[A];
+    (host.run, host.house.settings.start) = (host.run + 1, host.house.settings.start + 1);
+    host.house.restart();
+    host.client = host.house.connect();
+    it.link(C, A);
+    it.link(A, C);
+    it.settle();
+    assert_eq!(it.hosts[A].empty("work"), ["own", "1", "5"]);
+    it.check();
+}
+
+#[test]
+fn a_fanned_name_keeps_copies_for_a_host_that_is_drained_and_none_for_one_that_left() {
+    let mut it = with_spread("fanout");
+    let admin = drain(&mut it.hosts[A], false);
+    send_away(&mut it, A);
+    it.hosts[C].put("work", &["1"]);
+    it.settle();
+    assert_eq!(it.hosts[B].empty("work"), ["1"]);
+    assert_eq!(it.hosts[C].view("a").messages, 1);
+    let leave = Request::Drain { leave: true };
+    it.hosts[A].house.ask(admin, leave).expect("an administrator may");
+    it.settle();
+    it.hosts[C].put("work", &["2"]);
+    it.settle();
+    assert_eq!(it.hosts[B].empty("work"), ["2"]);
+    assert_eq!(it.hosts[C].view("a").messages, 1);
     it.check();
 }
 

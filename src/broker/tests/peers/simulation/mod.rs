@@ -8,6 +8,7 @@ mod home;
 mod loss;
 mod order;
 mod repeats;
+mod spread;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -20,6 +21,11 @@ const EXCHANGE: &str = "news";
 /// On every host: what other hosts refused of it. In the ledger its number is that of its host and `DEAD_AT`.
 const DEAD: &str = "dead";
 const DEAD_AT: usize = 100;
+/// Names that all hosts but the last have: each of them gets a copy, or one of them does. Numbered as dead letters are.
+const FANNED: &str = "fanned";
+const FANNED_AT: usize = 200;
+const SHARED: &str = "shared";
+const SHARED_AT: usize = 300;
 const STEPS: u64 = 150;
 const SEEDS: usize = 100;
 /// Turns in which everything there is comes to rest.
@@ -127,11 +133,22 @@ impl World {
             let policy = request::policy("dead", "^peer/", &values);
             it.hosts[at].house.define(Definition::Policy(policy));
         }
-        it.settle();
         let hosts = names.len();
+        for at in 0..hosts - 1 {
+            // Who comes later knows that the name is there already, and has one of its own all the same.
+            it.settle();
+            let client = it.hosts[at].client;
+            for (name, spread) in [(FANNED, "fanout"), (SHARED, "anycast")] {
+                let declare = mailbox(name, &[("x-spread", text(spread))]);
+                it.hosts[at].house.ask(client, declare).expect("declared");
+            }
+        }
+        it.settle();
         let (ledger, readers) = (Ledger::default(), Vec::new());
         let mut world = Self { it, dice, ledger, readers, count: 0, forgot: false, drained: 0 };
-        for mailbox in (0..hosts).chain(DEAD_AT..DEAD_AT + hosts) {
+        let spread = [FANNED_AT, SHARED_AT].map(|first| first..first + hosts - 1);
+        let dead = DEAD_AT..DEAD_AT + hosts;
+        for mailbox in (0..hosts).chain(dead).chain(spread.into_iter().flatten()) {
             let reader = world.reader(mailbox);
             world.readers.push(reader);
             world.consume(world.readers.len() - 1);
@@ -192,7 +209,8 @@ impl World {
         for _ in 0..STEPS {
             let at = self.dice.pick(self.it.hosts.len());
             match self.dice.roll(100) {
-                0..40 => self.publish(at),
+                0..32 => self.publish(at),
+                32..40 => self.publish_spread(at),
                 40..66 => self.carry(),
                 66..68 => self.get(at),
                 68 => self.replace(at),
@@ -200,6 +218,8 @@ impl World {
                 70..80 => {
                     self.settle(at);
                     self.settle(at + self.it.hosts.len());
+                    let number = self.dice.pick(self.readers.len());
+                    self.settle(number);
                 }
                 80..85 => self.cut(),
                 85..92 => self.mend(),
@@ -520,7 +540,12 @@ impl World {
 }
 
 fn name_of(mailbox: usize) -> &'static str {
-    if mailbox >= DEAD_AT { DEAD } else { MAILBOXES[mailbox] }
+    match mailbox {
+        SHARED_AT.. => SHARED,
+        FANNED_AT.. => FANNED,
+        DEAD_AT.. => DEAD,
+        _ => MAILBOXES[mailbox],
+    }
 }
 
 fn seeds() -> std::ops::Range<u64> {
@@ -534,7 +559,7 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn hosts_keep_their_promises_whatever_happens_between_them() {
     let (mut received, mut again, mut afar, mut dead, mut redirected) = (0, 0, 0, 0, 0);
-    let (mut drained, mut homed) = (0, 0);
+    let (mut drained, mut homed, mut spread) = (0, 0, [0; 2]);
     for seed in seeds() {
         let mut world = World::new(seed);
         world.run();
@@ -544,6 +569,7 @@ fn hosts_keep_their_promises_whatever_happens_between_them() {
             order::find(&world.ledger),
             agreement::find(&mut world),
             home::find(&world.ledger),
+            spread::find(&world.ledger),
         ];
         let found: Vec<String> = found.into_iter().flatten().collect();
         assert!(found.is_empty(), "SIMULATE_SEED={seed}:\n{}", found.join("\n"));
@@ -551,13 +577,19 @@ fn hosts_keep_their_promises_whatever_happens_between_them() {
         redirected += world.ledger.redirected.len();
         drained += world.drained;
         homed += world.ledger.homed;
-        dead += world.ledger.receipts.iter().filter(|it| it.mailbox >= DEAD_AT).count();
+        let count = |from: usize| {
+            let within = |it: &&Receipt| (from..from + DEAD_AT).contains(&it.mailbox);
+            world.ledger.receipts.iter().filter(within).count()
+        };
+        dead += count(DEAD_AT);
+        spread = [spread[0] + count(FANNED_AT), spread[1] + count(SHARED_AT)];
         again += world.ledger.receipts.iter().filter(|it| it.redelivered).count();
         afar += world.ledger.receipts.iter().filter(|it| it.afar).count();
     }
     // A world in which nothing happens keeps every promise.
     if seeds().count() >= SEEDS {
-        let all = [drained as u64, dead as u64, redirected as u64, homed];
+        let [fanned, shared] = spread;
+        let all = [drained, dead, redirected, homed as usize, fanned, shared];
         assert!(all.iter().all(|it| *it > 0), "{all:?}");
     }
     let busy = received > 30 && again > 0 && afar > 0;
