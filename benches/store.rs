@@ -102,6 +102,7 @@ fn define(id: u64) -> Write {
         exclusive: false,
         auto_delete: false,
         arguments: Table::new(),
+        epoch: 0,
     })))
 }
 

@@ -400,6 +400,53 @@ async fn what_waits_for_a_host_that_is_gone_is_sent_on_or_dropped() {
     assert!(a.send("POST", "/api/peers/b/redirect", "{}").starts_with("HTTP/1.1 404"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mailbox_moves_to_another_host_while_it_is_used() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let b = Broker::start(directory.path(), "b", "127.0.0.1:0", &[]);
+    let a = Broker::start(directory.path(), "a", "127.0.0.1:0", &[&b.peers]);
+    let c = Broker::start(directory.path(), "c", "127.0.0.1:0", &[&a.peers]);
+    let (to_a, to_b, to_c) = (a.client().await, b.client().await, c.client().await);
+    let missing = a.cli(&["mailbox", "move", "work", "--to", "b"]);
+    assert_eq!(missing, (4, "pillarbox: no queue 'work' in vhost '/'\n".into()));
+    to_a.declare(&Mailbox::durable("work")).await.expect("declared");
+    let (source, destination, key) = ("amq.topic".into(), "work".into(), "x.#".into());
+    let binding = Binding { source, destination, key, ..Binding::default() };
+    to_a.bind(&binding).await.expect("bound");
+    for (client, name) in [(&to_b, "a"), (&to_c, "a")] {
+        knows(client, name, 1, 1).await;
+    }
+    knows(&to_a, "c", 0, 0).await;
+    push(&to_a, "work", bodies(0..3000)).await;
+    let elsewhere = c.cli(&["mailbox", "move", "work", "--to", "b"]);
+    assert_eq!(elsewhere, (1, "pillarbox: queue 'work' in vhost '/' lives on host 'a'\n".into()));
+    let said = a.cli(&["mailbox", "move", "work", "--to", "b"]);
+    assert_eq!(said, (0, "'work' lives on host 'b' now\n".into()));
+    let listed = a.cli(&["mailbox", "list", "--json"]).1;
+    assert!(!listed.contains(r#""name": "work""#), "{listed}");
+    knows(&to_c, "b", 1, 1).await;
+    push(&to_a, "work", bodies(3000..3100)).await;
+    to_a.publish("amq.topic", "x.1", "by topic").await.expect("published");
+    let mut all = bodies(0..3100);
+    all.push("by topic".into());
+    assert_eq!(take(&to_c, "work", 3101).await, all);
+
+    // Back again, over HTTP, with the host killed that has it.
+    push(&to_b, "work", bodies(0..500)).await;
+    let moved = until("the move", async || {
+        let answer = b.send("POST", "/api/queues/%2F/work/move", r#"{"to": "a"}"#);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer.ends_with(r#"{"to":"a","waiting":0}"#).then_some(())
+    });
+    moved.await;
+    let mut b = b;
+    b.kill();
+    let b = b.restart(&[&a.peers]);
+    assert_eq!(take(&to_a, "work", 500).await, bodies(0..500));
+    let refused = b.send("POST", "/api/queues/%2F/work/move", "{}");
+    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+}
+
 /// An authority of hosts, and a certificate of it with its key: as files, and as settings that name them.
 fn certified(directory: &Path, name: &str) -> Vec<(&'static str, String)> {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};

@@ -234,7 +234,7 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
-        if self.find(&definition.vhost, &definition.name).is_some() {
+        if self.find_any(&definition.vhost, &definition.name).is_some() {
             return Ok(());
         }
         self.vhost_mut(&definition.vhost)?;

@@ -255,6 +255,14 @@ pub enum Request {
         host: Name,
         fate: super::Fate,
     },
+    /// Another host shall be the mailbox's home. `Reply::Counted`: messages that are still here, or 1 while that host
+    /// is not known to have it; asked again, how many there are now. Needs an administrator.
+    MoveMailbox {
+        name: Name,
+        to: Name,
+    },
+    /// From another host: this one is the home of its mailbox from now on. `Reply::Done`.
+    TakeOver(Box<TakeOver>),
     /// Clients are sent away and stay out until the next start; what waits for other hosts goes on. With `leave`, other
     /// hosts are told that nothing lives here any longer. `Reply::Done`. Needs an administrator.
     Drain {
@@ -335,6 +343,27 @@ impl DeclareMailbox {
 pub struct BindingOf {
     pub source: Name,
     pub destination: Destination,
+    pub key: Bytes,
+    pub arguments: Table,
+}
+
+/// A mailbox that moves, as it is declared where it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TakeOver {
+    pub name: Name,
+    /// Higher than that of every home it had.
+    pub epoch: u64,
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub arguments: Table,
+    pub bindings: Vec<MovedBinding>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct MovedBinding {
+    pub exchange: Name,
+    /// The exchange's, which has to be the same at both hosts.
+    pub kind: Name,
     pub key: Bytes,
     pub arguments: Table,
 }

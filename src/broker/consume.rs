@@ -183,7 +183,7 @@ impl Broker {
     ) -> Result<(), Refusal> {
         let (user, vhost) = self.whose(from)?;
         self.access.check(&user, &vhost, Action::Read, Kind::Mailbox, name)?;
-        let id = self.vhosts.get(&vhost).and_then(|it| it.mailboxes.get(name)).copied();
+        let id = self.find(&vhost, name).map(|it| it.id);
         let mut turn = carry!(self, now, out);
         let Some(mailbox) = id.and_then(|id| self.mailboxes.get_mut(&id)) else {
             return Err(self.no_mailbox(&vhost, name));

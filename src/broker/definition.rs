@@ -137,6 +137,14 @@ pub struct MailboxDefinition {
     pub exclusive: bool,
     pub auto_delete: bool,
     pub arguments: Table,
+    /// How often it moved: of hosts that have it, the one with the highest number is its home.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub epoch: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(epoch: &u64) -> bool {
+    *epoch == 0
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

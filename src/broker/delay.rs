@@ -74,6 +74,10 @@ impl Delayed {
         }
     }
 
+    pub(super) fn first(&self) -> Option<(Time, Seq)> {
+        self.entries.first_key_value().map(|(at, _)| *at)
+    }
+
     pub(super) fn next_due(&self) -> Option<Time> {
         self.entries.first_key_value().map(|((due, _), _)| *due)
     }

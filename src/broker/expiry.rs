@@ -125,7 +125,9 @@ impl Mailbox {
         }
         consider(self.leases_due);
         consider(self.unburied.next_due());
-        if let Some(idle) = self.limits.expires_ms
+        if self.gave_way() {
+            consider(Some(self.lingers_until).filter(|_| self.left() == 0));
+        } else if let Some(idle) = self.limits.expires_ms
             && self.consumers.is_empty()
         {
             consider(Some(self.used.plus_ms(idle)));
@@ -137,5 +139,6 @@ impl Mailbox {
     pub(super) fn is_forgotten(&self, now: Time) -> bool {
         self.limits.expires_ms.is_some_and(|idle| self.used.plus_ms(idle) <= now)
             && self.consumers.is_empty()
+            && !self.gave_way()
     }
 }

@@ -325,7 +325,8 @@ impl Broker {
         let found = self.vhosts.get(vhost).ok_or_else(missing)?;
         let start = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.clone()));
         let mailboxes = found.mailboxes.range((start, Bound::Unbounded));
-        Ok(mailboxes.filter_map(|(_, id)| self.mailboxes.get(id)))
+        let all = mailboxes.filter_map(|(_, id)| self.mailboxes.get(id));
+        Ok(all.filter(|it| !it.gave_way()))
     }
 
     fn mailbox_view(&self, vhost: &Name, name: &Name) -> Result<MailboxView, Refusal> {

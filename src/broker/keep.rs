@@ -162,6 +162,7 @@ impl Broker {
             exclusive: false,
             auto_delete: false,
             arguments,
+            epoch: 0,
         };
         let mut limits = Limits::default();
         (limits.kind, limits.age_max_ms) = (MailboxKind::Stream, age_max_ms);

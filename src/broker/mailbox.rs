@@ -21,7 +21,7 @@ use super::mark::Mark;
 use super::message::Message;
 use super::name::{Name, Time};
 use super::paging::Recalls;
-use super::peer::{Onward, Pledged};
+use super::peer::{Onward, Pledged, Recent};
 use super::repeat::{Repeat, repeats};
 use super::routing::mix;
 use super::stream::Stream;
@@ -44,10 +44,14 @@ pub(super) struct Mailbox {
     pub(super) feeds: Option<Name>,
     /// Holds what waits for this host. Clients may only look.
     pub(super) outbox: Option<Name>,
-    /// That host is gone for good: what waits for it goes there.
+    /// What is in it goes there: of an outbox whose host is gone for good, of a mailbox that has another home now.
     pub(super) onward: Option<Onward>,
     /// Confirms that wait until that host has the message.
     pub(super) pledges: BTreeMap<Seq, Pledged>,
+    /// While it is such a mailbox: others hear of its new home until then, and it passes on what comes.
+    pub(super) lingers_until: Time,
+    /// It moved here, and its former home still sends on copies.
+    pub(super) recent: Option<Box<Recent>>,
     /// Holds what this queue settled and keeps. Out of reach for clients and policies.
     pub(super) keeps_for: Option<Name>,
     pub(super) consumers: Consumers,
@@ -154,6 +158,8 @@ impl Mailbox {
             outbox: None,
             onward: None,
             pledges: BTreeMap::new(),
+            lingers_until: Time::ZERO,
+            recent: None,
             keeps_for: None,
             consumers: Consumers::default(),
             askers: VecDeque::new(),
@@ -227,18 +233,23 @@ impl Mailbox {
         deliver_at: Time,
         turn: &mut Turn<'_>,
     ) {
-        let seq = self.next;
-        self.next.0 += 1;
-        self.counts.published += 1;
-        let lane = self.lane_of(message.priority());
         let rest = Rest {
             since: turn.now,
             expires: message.expiration_ms().map_or(Time::ZERO, |ms| turn.now.plus_ms(ms)),
             deliver_at,
-            lane: lane as u8,
+            lane: self.lane_of(message.priority()) as u8,
             attempts: 0,
             redelivered: message.again,
         };
+        self.settle_down(message, rest, turn);
+    }
+
+    /// With what is remembered of it already.
+    #[inline]
+    pub(super) fn settle_down(&mut self, message: Arc<Message>, rest: Rest, turn: &mut Turn<'_>) {
+        let seq = self.next;
+        self.next.0 += 1;
+        self.counts.published += 1;
         let stored =
             self.durable() && (message.persistent() || self.limits.kind != MailboxKind::Classic);
         self.remember_publication(&message, seq, stored, turn);
@@ -247,15 +258,16 @@ impl Mailbox {
             turn.write(Write::Append(entry.append(self.id, false)));
         }
         *turn.memory += entry.message.footprint();
-        if deliver_at > turn.now {
+        if rest.deliver_at > turn.now {
             self.hide(entry, turn);
             return;
         }
         if rest.expires > Time::ZERO {
-            self.expiries.insert((rest.expires, seq, lane as u8));
+            self.expiries.insert((rest.expires, seq, rest.lane));
         }
         self.ready += 1;
         self.ready_bytes += entry.body_size();
+        let lane = usize::from(rest.lane);
         self.offer(&entry, lane);
         self.lanes[lane].append(entry);
     }

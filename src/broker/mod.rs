@@ -444,6 +444,14 @@ impl Broker {
             Request::Undefine(key) => self.undefine(from, &key, now, out),
             Request::Drain { leave } => self.drain(from, leave, now, out),
             Request::ForgetPeer { host, fate } => self.forget_peer(from, &host, &fate, now, out),
+            Request::MoveMailbox { name, to } => {
+                match self.move_mailbox(from, channel, ticket, &name, &to, out) {
+                    Ok(None) => return,
+                    Ok(Some(reply)) => Ok(reply),
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Request::TakeOver(wanted) => self.take_over(from, *wanted, now, out),
             Request::SetQuota { holder, quota, most } => {
                 self.set_quota(from, &holder, quota, most, now, out)
             }
@@ -531,11 +539,14 @@ impl Broker {
 
     /// Ends a turn: messages go to consumers, dead letters to their exchanges, deadlines into the timers.
     fn finish(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if self.peers.knows_any() {
+            self.settle_homes(now, out);
+        }
         while !self.dirty.is_empty() || !self.burials.is_empty() || !self.keepings.is_empty() {
             let mut at = 0;
             while let Some(&id) = self.dirty.get(at) {
                 at += 1;
-                // Only what waits for another host is sent on.
+                // Only what waits for another host is sent on, and what has another home now.
                 if self.peers.knows_any()
                     && self.mailboxes.get(&id).is_some_and(|it| it.onward.is_some())
                 {
@@ -603,14 +614,20 @@ impl Broker {
         self.vhosts.get_mut(name).ok_or_else(missing)
     }
 
+    /// The mailbox of that name, where this host is its home.
     fn find(&self, vhost: &Name, name: &str) -> Option<&Mailbox> {
+        self.find_any(vhost, name).filter(|it| !it.gave_way())
+    }
+
+    /// Also one that has another home now, and only passes on.
+    fn find_any(&self, vhost: &Name, name: &str) -> Option<&Mailbox> {
         self.mailboxes.get(self.vhosts.get(vhost)?.mailboxes.get(name)?)
     }
 
     fn find_mut(&mut self, vhost: &Name, name: &Name) -> Result<&mut Mailbox, Refusal> {
         let id = self.vhosts.get(vhost).and_then(|it| it.mailboxes.get(name));
         match id.copied() {
-            Some(id) if self.mailboxes.contains_key(&id) => {
+            Some(id) if self.mailboxes.get(&id).is_some_and(|it| !it.gave_way()) => {
                 Ok(self.mailboxes.get_mut(&id).expect("it was found a line before"))
             }
             _ => Err(self.no_mailbox(vhost, name)),

@@ -37,6 +37,12 @@ pub(super) enum Recall {
     Wanted {
         seen: bool,
     },
+    /// It goes to the mailbox's new home before it is due.
+    Moved {
+        due: Time,
+        seen: bool,
+        attempts: u32,
+    },
 }
 
 impl Recalls {
@@ -69,7 +75,6 @@ impl Recalls {
         self.asked.contains_key(&seq)
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> u64 {
         self.asked.len() as u64
     }
@@ -189,6 +194,12 @@ impl Mailbox {
                         entry.rest.redelivered |= seen;
                         *turn.memory += entry.message.footprint();
                         self.make_ready(entry);
+                    }
+                    Some(Recall::Moved { due, seen, attempts }) => {
+                        entry.rest.redelivered |= seen;
+                        (entry.rest.attempts, entry.rest.deliver_at) = (attempts, due);
+                        *turn.memory += entry.message.footprint();
+                        self.hide(entry, turn);
                     }
                     None => {}
                 }

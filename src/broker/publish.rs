@@ -335,7 +335,7 @@ impl Broker {
         let here = here.is_none_or(|it| it.declared.spread == Some(Spread::Fanout));
         let fanout = here && of.spreads.get(name) == Some(&Spread::Fanout);
         let homes = of.away.get(name).filter(|_| fanout).into_iter().flatten();
-        homes.filter_map(|(_, host)| of.outboxes.get(host)).copied()
+        homes.filter_map(|it| of.outboxes.get(&it.host)).copied()
     }
 
     pub(super) fn follow(
@@ -395,6 +395,9 @@ impl Broker {
         };
         let mut targets: Targets =
             self.names.iter().filter_map(|name| mailboxes.get(name)).copied().collect();
+        if !self.peers.arriving.is_empty() && !exchange.is_empty() {
+            targets.retain(|id| !self.peers.arriving.contains(id));
+        }
         if let Some(of) = self.vhosts.get(vhost)
             && abroad
             && exchange.is_empty()
@@ -443,6 +446,10 @@ impl Broker {
             {
                 full.retain(|it| it != id);
                 first = Some(seq);
+                continue;
+            }
+            if mailbox.recent.as_mut().is_some_and(|it| !it.is_first(&message)) {
+                mailbox.counts.duplicates += 1;
                 continue;
             }
             if full.contains(id) {

@@ -92,7 +92,12 @@ impl Broker {
                 false => Err(Refusal::NoSuchMailbox { name, vhost: vhost_name }),
             };
         }
-        let existing = self.vhost_mut(&vhost_name)?.mailboxes.get(name).copied();
+        self.vhost_mut(&vhost_name)?;
+        if here && let Some(id) = self.find_any(&vhost_name, name).map(|it| it.id) {
+            // It moved away, and is said to be no more: what is left here is the mailbox again.
+            self.take_back_home(id, now);
+        }
+        let existing = self.find(&vhost_name, name).map(|it| it.id);
         let away = match existing {
             None if !here => self.definition_away(&vhost_name, name).filter(|(_, it)| {
                 let spread = Spread::of(&declare.arguments);
@@ -157,6 +162,7 @@ impl Broker {
             exclusive: declare.exclusive,
             auto_delete: declare.auto_delete,
             arguments: declare.arguments.clone(),
+            epoch: 0,
         };
         let owner = declare.exclusive.then_some(from);
         let id = self.create_mailbox(definition, limits, owner, now, out);
@@ -184,7 +190,7 @@ impl Broker {
         declare
     }
 
-    fn check_mailbox_limit(&self, vhost: &Name, name: &Name) -> Result<(), Refusal> {
+    pub(super) fn check_mailbox_limit(&self, vhost: &Name, name: &Name) -> Result<(), Refusal> {
         match self.vhosts.get(vhost) {
             Some(it)
                 if it
@@ -268,6 +274,7 @@ impl Broker {
             exclusive: false,
             auto_delete: false,
             arguments,
+            epoch: 0,
         };
         self.create_mailbox(definition, Limits::default(), None, now, out)
     }
@@ -304,6 +311,7 @@ impl Broker {
     pub(super) fn delete_mailbox_now(&mut self, id: MailboxId, now: Time, out: &mut Vec<Effect>) {
         let Some(mut mailbox) = self.mailboxes.remove(&id) else { return };
         self.peers.adverts_mut().mailbox_went(&mailbox);
+        self.peers.arriving.remove(&id);
         self.generation += 1;
         self.totals.mailboxes_deleted += 1;
         if let Some(at) = mailbox.timer {
@@ -399,9 +407,9 @@ impl Broker {
         let (user, vhost_name) = self.whose(from)?;
         self.access.check(&user, &vhost_name, Action::Read, Kind::Mailbox, name)?;
         let administers = self.access.has_tag(&user, "administrator");
+        let id = self.find(&vhost_name, name).map(|it| it.id);
         let mut turn = carry!(self, now, out);
-        let id = self.vhosts.get(&vhost_name).and_then(|vhost| vhost.mailboxes.get(name));
-        let Some(mailbox) = id.and_then(|id| self.mailboxes.get_mut(id)) else {
+        let Some(mailbox) = id.and_then(|id| self.mailboxes.get_mut(&id)) else {
             return Err(self.no_mailbox(&vhost_name, name));
         };
         if mailbox.outbox.is_none() || !administers {

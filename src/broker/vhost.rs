@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::command::MailboxId;
 use super::definition::VhostDefinition;
 use super::name::Name;
-use super::peer::Spread;
+use super::peer::{Home, Spread};
 use super::policy::Policies;
 use super::routing::Exchanges;
 
@@ -13,8 +13,8 @@ pub(super) struct Vhost {
     pub(super) definition: VhostDefinition,
     pub(super) exchanges: Exchanges,
     pub(super) mailboxes: BTreeMap<Name, MailboxId>,
-    /// Mailboxes that live at other hosts: where, and how their own hosts number them. The oldest comes first.
-    pub(super) away: BTreeMap<Name, BTreeSet<(MailboxId, Name)>>,
+    /// Mailboxes that live at other hosts: where, and how their own hosts number them.
+    pub(super) away: BTreeMap<Name, BTreeSet<Home>>,
     /// How those of them are meant that may live at several hosts.
     pub(super) spreads: BTreeMap<Name, Spread>,
     /// What waits for each host.

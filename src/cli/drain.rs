@@ -31,7 +31,7 @@ pub(super) struct DrainVerb {
 }
 
 /// A number, with or without its unit.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.strip_suffix('s').unwrap_or(text).trim_end();
     let number = number.parse().map_err(|_| format!("'{text}' is no number of seconds"))?;
     Ok(Duration::from_secs(number))

@@ -1,6 +1,6 @@
-//! `pillarbox mailbox`: declares, lists, shows, purges, rewinds and deletes mailboxes.
+//! `pillarbox mailbox`: declares, lists, shows, purges, rewinds, moves and deletes mailboxes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use pillarbox::broker::Value;
@@ -12,7 +12,10 @@ use super::broker::Broker;
 use super::value::Edge;
 use super::{Failure, show, value};
 
-/// Declare, list, show, purge, rewind and delete mailboxes
+/// How often it is asked whether a mailbox has moved.
+const MOVE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Declare, list, show, purge, rewind, move and delete mailboxes
 #[derive(Args)]
 pub(super) struct MailboxVerb {
     #[command(subcommand)]
@@ -57,6 +60,23 @@ settled` shows them. Where none is put back the exit code is 4.")]
         /// Only messages that match this condition, as JMS has it
         #[arg(long, value_name = "CONDITION")]
         r#where: Option<String>,
+    },
+    /// Let another host have a mailbox of this one, with everything in it
+    #[command(after_help = "\
+Examples:
+  pillarbox mailbox move jobs --to b
+  pillarbox mailbox list --json | jq -r '.[].name' | xargs -n1 -I{} pillarbox mailbox move {} --to b
+
+Consumers are cancelled, and find it at its new home. Exit code 0: it lives there; 1: after the deadline, what still waits
+is said; the move goes on, and the command may be given again. Needs an administrator.")]
+    Move {
+        name: String,
+        /// The host that shall have it
+        #[arg(long, value_name = "HOST")]
+        to: String,
+        /// Wait so many seconds until everything is on its way
+        #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = super::drain::seconds)]
+        deadline: Duration,
     },
     /// Delete a mailbox with everything in it
     #[command(after_help = "Example: pillarbox mailbox delete jobs --if-empty")]
@@ -269,6 +289,14 @@ impl MailboxVerb {
                     broker.json,
                 )
             }
+            Verb::Move { name, to, deadline } => {
+                move_to(&client, &name, &to, deadline).await?;
+                show::done(
+                    &format!("'{name}' lives on host '{to}' now"),
+                    json!({"name": name, "host": to}),
+                    broker.json,
+                )
+            }
             Verb::Delete { name, if_unused, if_empty } => {
                 let deleted = client.delete(&name, if_unused, if_empty).await;
                 let count = deleted.map_err(|error| explain(error, &name))?;
@@ -279,6 +307,25 @@ impl MailboxVerb {
                 )
             }
         }
+    }
+}
+
+/// Asks until nothing is left here.
+async fn move_to(client: &Client, name: &str, to: &str, deadline: Duration) -> Result<(), Failure> {
+    let began = Instant::now();
+    loop {
+        let left = client.move_mailbox(name, to).await?;
+        if left == 0 {
+            return Ok(());
+        }
+        if began.elapsed() >= deadline {
+            let seconds = deadline.as_secs();
+            let text = format!(
+                "after {seconds} s {left} messages of '{name}' are still here: the move goes on"
+            );
+            return Err(Failure::failed(text));
+        }
+        tokio::time::sleep(MOVE_INTERVAL).await;
     }
 }
 

@@ -172,6 +172,13 @@ pub enum Waiting<'a> {
 }
 
 impl Client {
+    /// Lets another host have a mailbox, which lives here, and says how many messages are still here; 0 once it has
+    /// moved. Asked again, it says how many there are now. For administrators.
+    pub async fn move_mailbox(&self, name: &str, host: &str) -> Result<u64, Error> {
+        let undefine = wire::Undefine { what: wire::Define::MOVED, path: vec![name, host] };
+        counted(self.line.ask(|id, out| undefine.encode(id, out))?.done().await?.0)
+    }
+
     /// Forgets a host that is gone for good, and says how many messages waited for it. For administrators.
     pub async fn forget_peer(&self, host: &str, waiting: Waiting<'_>) -> Result<u64, Error> {
         let to;

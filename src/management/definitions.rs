@@ -393,6 +393,7 @@ impl Import {
                     exclusive: false,
                     auto_delete: declare.auto_delete,
                     arguments: declare.arguments,
+                    epoch: 0,
                 })
             }
             "exchanges" => {

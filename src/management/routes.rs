@@ -163,6 +163,7 @@ routes! {
     Delete "/api/queues/{vhost}/{name}/contents" Management PurgeQueue "Removes all ready messages"
     Get "/api/queues/{vhost}/{name}/messages" Management BrowseMessages "Shows messages in any state and takes none"
     Post "/api/queues/{vhost}/{name}/rewind" Management RewindQueue "Puts messages back that were settled, by time, position and condition"
+    Post "/api/queues/{vhost}/{name}/move" Administrator MoveQueue "Lets the host `to` have a mailbox, and says how many messages are still here; asked again, how many there are now"
     Post "/api/queues/{vhost}/{name}/get" Management GetMessages "Shows or takes the first messages"
     Post "/api/queues/{vhost}/{name}/actions" Management QueueAction "RabbitMQ's sync and cancel_sync, which need do nothing here"
     Get "/api/bindings" Management Bindings "Bindings"

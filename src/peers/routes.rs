@@ -29,6 +29,7 @@ pub(super) fn write(
                     exclusive: it.exclusive,
                     auto_delete: it.auto_delete,
                     arguments: &arguments,
+                    epoch: it.epoch,
                 };
                 batch.add(&ChangeRef { vhost: &vhost, gone, durable, route }, out);
             }
@@ -60,7 +61,7 @@ pub(super) fn read(routes: &Routes<'_>) -> Learn {
 fn change(change: &ChangeRef<'_>) -> RouteChange {
     let vhost = change.vhost;
     let wanted = match change.route {
-        RouteRef::Mailbox { name, id, durable, exclusive, auto_delete, arguments } => {
+        RouteRef::Mailbox { name, id, durable, exclusive, auto_delete, arguments, epoch } => {
             Wanted::Mailbox(MailboxDefinition {
                 id: MailboxId(id),
                 vhost: vhost.into(),
@@ -69,6 +70,7 @@ fn change(change: &ChangeRef<'_>) -> RouteChange {
                 exclusive,
                 auto_delete,
                 arguments: table::decode(arguments),
+                epoch,
             })
         }
         RouteRef::Binding { exchange, kind, key, arguments } => Wanted::Binding {

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use pillarbox_native::{
-    self as wire, AT_ONCE, AskRef, ConsumeRef, Frame, Kind, LookRef, Malformed, VisitRef, WishRef,
-    decode_drained, encode_drained, write_empty,
+    self as wire, AT_ONCE, AskRef, ConsumeRef, Frame, Kind, LookRef, Malformed, MovedBindingRef,
+    MovedBindings, TakeOverRef, VisitRef, WishRef, decode_drained, encode_drained, write_empty,
 };
 
 use super::told::{SEQ_MAX, place};
 use crate::broker::selector::Selector;
 use crate::broker::{
     BindingOf, Browse, ChannelId, Command, Consume, ConsumerId, DeclareExchange, DeclareMailbox,
-    Destination, Extend, MailboxId, Open, Outcome, QosScope, Request, Retime, Run, SeekCursor,
-    Selection, Seq, Settle, States, Table, Ticket, Time, VISITOR_PROTOCOL,
+    Destination, Extend, MailboxId, MovedBinding, Open, Outcome, QosScope, Request, Retime, Run,
+    SeekCursor, Selection, Seq, Settle, States, Table, TakeOver, Ticket, Time, VISITOR_PROTOCOL,
 };
 use crate::sessions::native::table;
 
@@ -149,6 +149,25 @@ fn write_request(
                 internal: it.internal,
                 arguments: &arguments,
             });
+        }
+        Request::TakeOver(it) => {
+            let tables: Vec<_> =
+                it.bindings.iter().map(|it| table::encode(it.arguments.clone())).collect();
+            let bindings = it.bindings.iter().zip(&tables).map(|(it, arguments)| {
+                let (exchange, kind, key) = (&*it.exchange, &*it.kind, &it.key[..]);
+                MovedBindingRef { exchange, kind, key, arguments }
+            });
+            let mut buffer = BytesMut::new();
+            let bindings = MovedBindings::write(bindings, &mut buffer);
+            let arguments = table::encode(it.arguments);
+            ask(WishRef::TakeOver(TakeOverRef {
+                mailbox: &it.name,
+                epoch: it.epoch,
+                durable: it.durable,
+                auto_delete: it.auto_delete,
+                arguments: &arguments,
+                bindings,
+            }));
         }
         // The core asks nothing else of another host.
         _ => {}
@@ -304,8 +323,25 @@ fn read_request(wish: &WishRef<'_>) -> Result<Option<Request>, String> {
                 arguments: table::decode(arguments),
             })
         }
+        WishRef::TakeOver(it) => Request::TakeOver(Box::new(TakeOver {
+            name: it.mailbox.into(),
+            epoch: it.epoch,
+            durable: it.durable,
+            auto_delete: it.auto_delete,
+            arguments: table::decode(it.arguments),
+            bindings: it.bindings.iter().map(moved_binding).collect(),
+        })),
         WishRef::CloseChannel => return Ok(None),
     }))
+}
+
+fn moved_binding(it: MovedBindingRef<'_>) -> MovedBinding {
+    MovedBinding {
+        exchange: it.exchange.into(),
+        kind: it.kind.into(),
+        key: Bytes::copy_from_slice(it.key),
+        arguments: table::decode(it.arguments),
+    }
 }
 
 fn selector(text: &str) -> Result<Selector, String> {

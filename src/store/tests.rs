@@ -62,6 +62,7 @@ fn define(mailbox: u64) -> Write {
         exclusive: false,
         auto_delete: false,
         arguments: Table::new(),
+        epoch: 0,
     })))
 }
 

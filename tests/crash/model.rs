@@ -85,6 +85,7 @@ pub(crate) fn definition(id: u64) -> Definition {
         exclusive: false,
         auto_delete: false,
         arguments: Table::new(),
+        epoch: 0,
     })
 }
 

@@ -9,8 +9,9 @@ use pillarbox::broker::selector::Selector;
 use pillarbox::broker::{
     BindingOf, Bookmark, Browse, Browsed, Cause, ChannelId, Command, ConnectionId, Consume,
     ConsumerId, Delivery, Destination, Event, Extend, Found, HolderView, MailboxId, Message,
-    NEUTRAL, Outcome, PeerEvent, Peering, Properties, QosScope, Refusal, Reply, Request, Rest, Run,
-    SeekCursor, Selection, Seq, Settle, Source, State, States, Table, Ticket, Time, Value,
+    MovedBinding, NEUTRAL, Outcome, PeerEvent, Peering, Properties, QosScope, Refusal, Reply,
+    Request, Rest, Run, SeekCursor, Selection, Seq, Settle, Source, State, States, Table, TakeOver,
+    Ticket, Time, Value,
 };
 use pillarbox::peers::{
     Guest, Host, HostId, Known, Link, LinkSettings, Meeting, Membership, PeerAddress, Registry,

@@ -5,10 +5,12 @@
 
 mod answer;
 mod given;
+mod takeover;
 mod wish;
 
 pub use self::answer::{Answer, Ended, NoRef, ResultRef};
 pub use self::given::{FoundRef, Given, GivenBatch, GivenRef, HolderRef};
+pub use self::takeover::{MovedBindingRef, MovedBindings, TakeOverRef};
 pub use self::wish::{
     AskRef, ConsumeRef, LookRef, VisitRef, WishRef, decode_drained, encode_drained,
 };

@@ -20,7 +20,8 @@ mod writer;
 
 pub use afar::{
     AT_ONCE, Answer, AskRef, ConsumeRef, Ended, FoundRef, Given, GivenBatch, GivenRef, HolderRef,
-    LookRef, NoRef, ResultRef, VisitRef, WishRef, decode_drained, encode_drained,
+    LookRef, MovedBindingRef, MovedBindings, NoRef, ResultRef, TakeOverRef, VisitRef, WishRef,
+    decode_drained, encode_drained,
 };
 pub use code::Code;
 pub use delivery::{Deliveries, DeliveryBatch, DeliveryMarks, DeliveryRef, NewDelivery};

@@ -204,6 +204,8 @@ pub enum RouteRef<'a> {
         exclusive: bool,
         auto_delete: bool,
         arguments: &'a [u8],
+        /// How often it moved.
+        epoch: u64,
     },
     Binding {
         exchange: &'a str,
@@ -239,6 +241,8 @@ const GONE: u8 = 1;
 const DURABLE: u8 = 2;
 const MAILBOX: u8 = 0;
 const BINDING: u8 = 1;
+/// In the properties of a mailbox: an epoch follows.
+const MOVED: u8 = 8;
 
 impl<'a> Routes<'a> {
     pub fn decode(flags: u8, payload: &'a [u8]) -> Result<Self, Malformed> {
@@ -265,6 +269,7 @@ fn read_change<'a>(r: &mut Reader<'a>) -> Result<ChangeRef<'a>, Malformed> {
                 exclusive: properties & 2 != 0,
                 auto_delete: properties & 4 != 0,
                 arguments: r.table()?,
+                epoch: if properties & MOVED == 0 { 0 } else { r.u64()? },
             }
         }
         BINDING => RouteRef::Binding {
@@ -300,15 +305,18 @@ impl RoutesBatch {
         let marks = gone | if change.durable { DURABLE } else { 0 };
         out.put_u8(marks);
         match change.route {
-            RouteRef::Mailbox { name, id, durable, exclusive, auto_delete, arguments } => {
+            RouteRef::Mailbox { name, id, durable, exclusive, auto_delete, arguments, epoch } => {
                 out.put_u8(MAILBOX);
                 put_short(change.vhost.as_bytes(), out);
                 put_short(name.as_bytes(), out);
                 out.put_u64_le(id);
                 let properties =
                     u8::from(durable) | (u8::from(exclusive) << 1) | (u8::from(auto_delete) << 2);
-                out.put_u8(properties);
+                out.put_u8(if epoch > 0 { properties | MOVED } else { properties });
                 put_table(arguments, out);
+                if epoch > 0 {
+                    out.put_u64_le(epoch);
+                }
             }
             RouteRef::Binding { exchange, kind, key, arguments } => {
                 out.put_u8(BINDING);

@@ -580,6 +580,8 @@ impl Define<'_> {
     pub const PEER: u8 = 14;
     /// The host is taken out of service; only to be defined.
     pub const DRAIN: u8 = 15;
+    /// A mailbox that another host shall have; only to be removed.
+    pub const MOVED: u8 = 16;
 
     pub fn encode(&self, id: u32, out: &mut BytesMut) {
         write_frame(Kind::Define, 0, id, out, |out| {

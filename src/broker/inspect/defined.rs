@@ -64,7 +64,7 @@ impl Broker {
             DefinitionKind::Mailbox => {
                 let ids = vhosts().flat_map(|it| it.mailboxes.values());
                 let all = ids.filter_map(|id| self.mailboxes.get(id));
-                let all = all.filter(|it| it.owner.is_none() && !it.is_hidden());
+                let all = all.filter(|it| it.owner.is_none() && !it.is_hidden() && !it.gave_way());
                 some(all.map(|it| it.definition.clone()), skip, count, Definition::Mailbox)
             }
             DefinitionKind::Binding => {

@@ -210,6 +210,7 @@ fn address_route(vhost: &Name, address: &Name) -> RouteDefinition {
             exclusive: true,
             auto_delete: true,
             arguments: Table::new(),
+            epoch: 0,
         }),
         durable: false,
     }

@@ -63,10 +63,14 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let Parcel { message, hops, keys } = unpack(message);
-        let message = Arc::new(message);
+        let mut parcel = unpack(message);
         self.totals.published += 1;
-        self.totals.sizes.count(message.body().len() as u64);
+        self.totals.sizes.count(parcel.message.body().len() as u64);
+        if let Some(moved) = parcel.moved.take() {
+            return self.take_moved(vhost, parcel, &moved, now, out);
+        }
+        let Parcel { message, hops, keys, .. } = parcel;
+        let message = Arc::new(message);
         if message.exchange().is_empty() && self.reply(vhost, &message, out) {
             return true;
         }

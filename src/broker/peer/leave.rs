@@ -28,6 +28,8 @@ pub enum Fate {
 pub(in crate::broker) enum Onward {
     Here,
     To(Name),
+    /// Of a mailbox that moved: that host is its home now.
+    Home(Name),
 }
 
 impl Broker {
@@ -60,6 +62,13 @@ impl Broker {
         let routes: Vec<_> = neighbour.routes.values().map(|it| it.route.clone()).collect();
         for route in routes {
             self.lose_route(&route, now, out);
+        }
+        // What moved there and is gone with it lives here again.
+        let home = Onward::Home(host.clone());
+        let moved = self.mailboxes.values().filter(|it| it.onward.as_ref() == Some(&home));
+        let moved: Vec<MailboxId> = moved.map(|it| it.id).collect();
+        for id in moved {
+            self.take_back_home(id, now);
         }
         let onward = match fate {
             Fate::Absent | Fate::Dropped => None,
@@ -123,6 +132,9 @@ impl Broker {
         loop {
             let Some(mailbox) = self.mailboxes.get(&id) else { return };
             let Some(onward) = mailbox.onward.clone() else { return };
+            if let Onward::Home(host) = onward {
+                return self.hand_over(id, &host, now, out);
+            }
             let vhost = mailbox.vhost.clone();
             if onward == Onward::Here
                 && let Some(message) = mailbox.first().map(|it| it.message.clone())
@@ -144,7 +156,7 @@ impl Broker {
                     kept = self.take_in(&vhost, own(&entry), now, out);
                     self.pledging = None;
                 }
-                Onward::To(host) => {
+                Onward::To(host) | Onward::Home(host) => {
                     let Some(to) = self.outbox(&vhost, &host, now, out) else { return };
                     let message = match entry.rest.redelivered {
                         true => Arc::new(own(&entry)),
@@ -200,8 +212,11 @@ impl Broker {
     }
 
     fn leads_somewhere(&self, vhost: &Name, message: &Arc<Message>) -> bool {
-        let Parcel { message, keys, .. } = unpack(message.detached());
+        let Parcel { message, keys, moved, .. } = unpack(message.detached());
         let Some(here) = self.vhosts.get(vhost) else { return false };
+        if let Some(moved) = moved {
+            return here.mailboxes.contains_key(&moved.to) || here.away.contains_key(&moved.to);
+        }
         if !message.exchange().is_empty() {
             return here.exchanges.get(message.exchange()).is_some();
         }

@@ -6,13 +6,16 @@
 mod adverts;
 mod afar;
 mod arrival;
+mod handover;
 mod leave;
 mod outbox;
 mod parcel;
 mod pledge;
+mod recent;
 mod refused;
 mod routes;
 mod spread;
+mod takeover;
 mod visit;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +29,8 @@ pub use self::outbox::OUTBOX_PREFIX;
 pub(super) use self::outbox::{is_outbox_name, outbox_host};
 pub(super) use self::parcel::pack;
 pub(super) use self::pledge::{Pledged, Pledges};
+pub(super) use self::recent::Recent;
+pub(super) use self::routes::Home;
 pub(super) use self::spread::{SPREAD, Spread};
 use self::visit::Visitors;
 use super::command::{Command, ConnectionId, MailboxId, Seq};
@@ -141,6 +146,10 @@ pub enum PeerEvent {
 #[derive(Debug)]
 pub(super) struct Peers {
     adverts: Adverts,
+    /// Names that live here and of which other hosts said something: who is their home may be another one now.
+    stirred: BTreeSet<(Name, Name)>,
+    /// Mailboxes that move here, while their old homes hand out messages: exchanges do not lead to them yet.
+    pub(super) arriving: BTreeSet<MailboxId>,
     /// The broker's generation when bindings were last looked at.
     gathered: u64,
     neighbours: BTreeMap<Name, Neighbour>,
@@ -223,6 +232,8 @@ impl Peers {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             adverts: Adverts::new(settings.start > 0),
+            stirred: BTreeSet::new(),
+            arriving: BTreeSet::new(),
             gathered: 0,
             neighbours: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -399,8 +410,9 @@ impl Broker {
                 continue;
             };
             let elsewhere = vhost.away.get(name).and_then(|it| it.first());
-            let won = elsewhere.is_none_or(|(_, winner)| winner == host);
-            let meant = vhost.spreads.contains_key(name);
+            let won = elsewhere.is_none_or(|winner| winner.host == *host);
+            let moved = elsewhere.is_some_and(|winner| winner.epoch.0 > 0);
+            let meant = moved || vhost.spreads.contains_key(name);
             if !meant && (vhost.mailboxes.contains_key(name) || !won) {
                 shadowed.insert(name.clone());
             }

@@ -77,6 +77,7 @@ impl Broker {
             exclusive: false,
             auto_delete: false,
             arguments,
+            epoch: 0,
         };
         let id = self.create_mailbox(definition, Limits::default(), None, now, out);
         if let Some(carrier) = self.peers.neighbours.get(host).and_then(|it| it.carrier) {

@@ -2,12 +2,31 @@
 //!
 //! It is kept, also over a restart, until the host itself says otherwise. A host that is away takes nothing back.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use super::{Broker, Known, Learn, PeerEvent, Spread};
-use crate::broker::command::ConnectionId;
-use crate::broker::definition::{Definition, RouteDefinition, Wanted};
+use crate::broker::command::{ConnectionId, MailboxId};
+use crate::broker::definition::{Definition, MailboxDefinition, RouteDefinition, Wanted};
 use crate::broker::event::{Effect, Event, Write};
+use crate::broker::mailbox::Mailbox;
 use crate::broker::name::{Name, Time};
 use crate::broker::routing::Abroad;
+
+/// Where a mailbox lives that is not here. The first is its home: what moved last, then what is oldest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::broker) struct Home {
+    pub(in crate::broker) epoch: Reverse<u64>,
+    /// As its own host numbers it.
+    pub(super) id: MailboxId,
+    pub(in crate::broker) host: Name,
+}
+
+impl Home {
+    pub(super) fn of(definition: &MailboxDefinition, host: &Name) -> Self {
+        Self { epoch: Reverse(definition.epoch), id: definition.id, host: host.clone() }
+    }
+}
 
 impl Broker {
     pub(super) fn learn(
@@ -81,8 +100,11 @@ impl Broker {
         let Some(vhost) = self.vhosts.get_mut(&route.vhost) else { return };
         match &route.wanted {
             Wanted::Mailbox(it) => {
+                if vhost.mailboxes.contains_key(&it.name) {
+                    self.peers.stirred.insert((route.vhost.clone(), it.name.clone()));
+                }
                 if let Some(all) = vhost.away.get_mut(&it.name) {
-                    all.remove(&(it.id, route.host.clone()));
+                    all.remove(&Home::of(it, &route.host));
                     if all.is_empty() {
                         vhost.away.remove(&it.name);
                         vhost.spreads.remove(&it.name);
@@ -108,8 +130,11 @@ impl Broker {
                 if let Some(spread) = Spread::of(&it.arguments) {
                     vhost.spreads.insert(it.name.clone(), spread);
                 }
+                if vhost.mailboxes.contains_key(&it.name) {
+                    self.peers.stirred.insert((route.vhost.clone(), it.name.clone()));
+                }
                 let all = vhost.away.entry(it.name.clone()).or_default();
-                all.insert((it.id, route.host.clone()));
+                all.insert(Home::of(it, &route.host));
             }
             Wanted::Binding { exchange, .. } => {
                 if let Some(abroad) = abroad(route, &self.mailboxes, &vhost.outboxes) {
@@ -148,7 +173,7 @@ impl Broker {
     /// The host at which a mailbox lives that is not here.
     pub(in crate::broker) fn home_of(&self, vhost: &Name, name: &str) -> Option<&Name> {
         let all = self.vhosts.get(vhost)?.away.get(name)?;
-        all.first().map(|(_, host)| host)
+        all.first().map(|it| &it.host)
     }
 
     /// What its home said of a mailbox that is not here.
@@ -156,7 +181,7 @@ impl Broker {
         &self,
         vhost: &Name,
         name: &Name,
-    ) -> Option<(Name, crate::broker::MailboxDefinition)> {
+    ) -> Option<(Name, MailboxDefinition)> {
         let host = self.home_of(vhost, name)?.clone();
         let key = RouteDefinition::mailbox_key(&host, vhost, name);
         let known = self.peers.neighbours.get(&host)?.routes.get(&key)?;
@@ -169,8 +194,8 @@ impl Broker {
 
 fn abroad(
     route: &RouteDefinition,
-    mailboxes: &std::collections::BTreeMap<crate::broker::MailboxId, crate::broker::Mailbox>,
-    outboxes: &std::collections::BTreeMap<Name, crate::broker::MailboxId>,
+    mailboxes: &BTreeMap<MailboxId, Mailbox>,
+    outboxes: &BTreeMap<Name, MailboxId>,
 ) -> Option<Abroad> {
     let Wanted::Binding { kind, key, arguments, .. } = &route.wanted else { return None };
     let outbox = mailboxes.get(outboxes.get(&route.host)?)?.name.clone();

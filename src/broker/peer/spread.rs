@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Peers;
-use crate::broker::MailboxId;
+use super::{Home, Peers};
 use crate::broker::name::Name;
 use crate::broker::value::{Table, Value};
 
@@ -37,11 +36,11 @@ impl Peers {
     /// Where a message goes whose mailbox is not here: to the oldest, or of several that are as good to those in turn that a link reaches.
     pub(in crate::broker) fn pick<'a>(
         &self,
-        homes: &'a BTreeSet<(MailboxId, Name)>,
+        homes: &'a BTreeSet<Home>,
         spread: Option<Spread>,
         turn: u64,
     ) -> Option<&'a Name> {
-        let all = || homes.iter().map(|(_, host)| host);
+        let all = || homes.iter().map(|it| &it.host);
         let reached =
             |host: &&Name| self.neighbours.get(*host).is_some_and(|it| it.carrier.is_some());
         let count = match spread {

@@ -496,7 +496,7 @@ impl House {
     }
 
     pub(super) fn mailbox(&self, name: &str) -> &Mailbox {
-        self.broker.find(&"/".into(), name).expect("a mailbox of that name")
+        self.broker.find_any(&"/".into(), name).expect("a mailbox of that name")
     }
 
     /// Messages that came to mailboxes whose names begin so.
@@ -506,7 +506,7 @@ impl House {
     }
 
     pub(super) fn exists(&self, name: &str) -> bool {
-        self.broker.find(&"/".into(), name).is_some()
+        self.broker.find_any(&"/".into(), name).is_some()
     }
 
     pub(super) fn ready(&self, name: &str) -> u64 {

@@ -5,6 +5,7 @@ mod drain;
 mod home;
 mod hosts;
 mod leave;
+mod moving;
 mod refused;
 mod simulation;
 mod spread;
@@ -288,6 +289,7 @@ fn loops_end() {
         exclusive: false,
         auto_delete: false,
         arguments: Table::new(),
+        epoch: 0,
     };
     let wanted = Wanted::Mailbox(definition);
     let route = RouteDefinition { host: "".into(), vhost: "/".into(), wanted, durable: true };

@@ -227,6 +227,7 @@ fn operators_define_and_undefine_everything() {
         exclusive: false,
         auto_delete: false,
         arguments: Table::new(),
+        epoch: 0,
     };
     let binding = BindingDefinition {
         vhost: "/".into(),

@@ -412,6 +412,7 @@ impl Question<'_> {
             C::DeclareQueue => self.declare_queue().await,
             C::DeleteQueue => self.delete_queue().await,
             C::QueueBindings => self.bindings_of_queue().await,
+            C::MoveQueue => self.move_queue().await,
             C::PurgeQueue => self.purge_queue().await,
             C::BrowseMessages => self.browse_messages().await,
             C::RewindQueue => self.rewind_queue().await,

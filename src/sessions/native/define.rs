@@ -62,6 +62,10 @@ impl Open {
             let request = Request::DeleteCursor { mailbox, cursor };
             return self.ask(MAIN, request, Pending::Done(id), out);
         }
+        if let (wire::Define::MOVED, [name, to]) = (undefine.what, &undefine.path[..]) {
+            let request = Request::MoveMailbox { name: (*name).into(), to: (*to).into() };
+            return self.ask(MAIN, request, Pending::Counted(id), out);
+        }
         if let (wire::Define::PEER, [host, fate]) = (undefine.what, &undefine.path[..]) {
             let fate = match *fate {
                 "" => Fate::Absent,

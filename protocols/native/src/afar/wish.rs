@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::takeover::TakeOverRef;
 use crate::frame::Kind;
 use crate::reader::{Malformed, Reader};
 use crate::writer::{put_table, put_text, write_frame};
@@ -101,6 +102,8 @@ pub enum WishRef<'a> {
         cursor: &'a str,
     },
     CloseChannel,
+    /// The mailbox lives there from now on.
+    TakeOver(TakeOverRef<'a>),
     /// What a binding that follows needs.
     Exchange {
         name: &'a str,
@@ -170,6 +173,7 @@ impl<'a> AskRef<'a> {
                     arguments: r.table()?,
                 }
             }
+            16 => WishRef::TakeOver(TakeOverRef::read(&mut r)?),
             other => return Err(Malformed::Unknown { what: "wish", value: other.into() }),
         };
         r.end().map(|()| Self { channel, ticket, wish })
@@ -232,6 +236,7 @@ impl WishRef<'_> {
                 put_text(cursor, out);
             }
             Self::CloseChannel => out.put_u8(14),
+            Self::TakeOver(wanted) => wanted.put(out),
             Self::Exchange { name, kind, durable, auto_delete, internal, arguments } => {
                 named(15, name, out);
                 put_text(kind, out);

@@ -83,6 +83,7 @@ fn peer_samples() -> Vec<Vec<u8>> {
             exclusive: false,
             auto_delete: true,
             arguments: &arguments,
+            epoch: 7,
         };
         batch.add(&ChangeRef { vhost: "/", gone: false, durable: true, route }, out);
         let route =
@@ -228,6 +229,24 @@ fn wishes(arguments: &[u8]) -> Vec<WishRef<'_>> {
             internal: true,
             arguments,
         },
+        WishRef::TakeOver(TakeOverRef {
+            mailbox,
+            epoch: 3,
+            durable: true,
+            auto_delete: false,
+            arguments,
+            bindings: MovedBindings::write(
+                [("amq.topic", "topic", &b"a.*"[..]), ("news", "fanout", &b""[..])]
+                    .into_iter()
+                    .map(|(exchange, kind, key)| MovedBindingRef {
+                        exchange,
+                        kind,
+                        key,
+                        arguments,
+                    }),
+                Box::leak(Box::default()),
+            ),
+        }),
     ]
 }
 

@@ -212,7 +212,7 @@ impl Broker {
     }
 
     /// A binding is made where the mailbox lives, and the exchange must be there too.
-    fn bring_exchange(
+    pub(in crate::broker::peer) fn bring_exchange(
         &mut self,
         number: u32,
         channel: ChannelId,
@@ -238,7 +238,7 @@ impl Broker {
         self.tell(number, Command::Request(channel, NOBODY, request), out);
     }
 
-    pub(super) fn ask(
+    pub(in crate::broker::peer) fn ask(
         &mut self,
         number: u32,
         place: (ChannelId, Ticket),
@@ -252,7 +252,12 @@ impl Broker {
         self.tell(number, Command::Request(place.0, place.1, Box::new(request)), out);
     }
 
-    pub(super) fn tell(&mut self, number: u32, command: Command, out: &mut Vec<Effect>) {
+    pub(in crate::broker::peer) fn tell(
+        &mut self,
+        number: u32,
+        command: Command,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(visit) = self.peers.afar.visits.get(&number) else { return };
         let link = self.connections.entry(visit.link).or_default();
         link.in_flight += 1;
@@ -294,7 +299,7 @@ impl Broker {
         Ok(())
     }
 
-    pub(super) fn answer(
+    pub(in crate::broker::peer) fn answer(
         &mut self,
         party: ConnectionId,
         channel: ChannelId,

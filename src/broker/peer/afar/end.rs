@@ -4,6 +4,7 @@ use super::{Asked, NOBODY, Visit, Wish};
 use crate::broker::Broker;
 use crate::broker::command::{ChannelId, Command, ConnectionId, Open, Request, Ticket};
 use crate::broker::event::{Effect, Event, Reply};
+use crate::broker::name::Time;
 use crate::broker::refusal::{Action, Kind, Refusal};
 
 impl Broker {
@@ -50,7 +51,7 @@ impl Broker {
         }
     }
 
-    fn forget_visit(&mut self, number: u32) -> Option<Visit> {
+    pub(in crate::broker::peer) fn forget_visit(&mut self, number: u32) -> Option<Visit> {
         let afar = &mut self.peers.afar;
         let visit = afar.visits.remove(&number)?;
         for alias in visit.known.values() {
@@ -68,9 +69,15 @@ impl Broker {
     /// Its home let go of it: consumers end, and what was asked is refused.
     pub(super) fn end_visit(&mut self, number: u32, out: &mut Vec<Effect>) {
         let Some(mut visit) = self.forget_visit(number) else { return };
-        let Ok((_, vhost)) = self.whose(visit.party) else { return };
+        let vhost = self.whose(visit.party).map_or_else(|_| "".into(), |(_, vhost)| vhost);
         for ((channel, ticket), Asked { mailbox, wish }) in visit.asked {
             let result = match wish {
+                Wish::Move(mover) => {
+                    let text = format!("the link to host '{}' broke: ask again", visit.host);
+                    let result = Err(Refusal::Precondition(text));
+                    self.tell_mover(number, &mailbox, mover, result, Time::ZERO, out);
+                    continue;
+                }
                 // As it is answered while the host is away.
                 Wish::Declare(_) => Ok(Reply::Declared { name: mailbox, ready: 0, consumers: 0 }),
                 Wish::Cancel(consumer) => {

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
+use super::takeover::Mover;
 use crate::broker::command::{
     ChannelId, ConnectionId, ConsumerId, DeclareMailbox, MailboxId, Seq, Ticket,
 };
@@ -34,50 +35,52 @@ pub const ASK_SIZE: u64 = 64;
 const DRAINED_BYTES: u64 = 64 << 10;
 const DRAINED_DELIVERIES: u32 = 64;
 /// Of what nobody waits for.
-const NOBODY: Ticket = Ticket(u64::MAX);
+pub(super) const NOBODY: Ticket = Ticket(u64::MAX);
 
 #[derive(Debug, Default)]
 pub(in crate::broker) struct Afar {
-    visits: BTreeMap<u32, Visit>,
+    pub(super) visits: BTreeMap<u32, Visit>,
     /// By client and host.
     parties: BTreeMap<ConnectionId, BTreeMap<Name, u32>>,
     aliases: BTreeMap<MailboxId, Alias>,
-    last_visit: u32,
+    pub(super) last_visit: u32,
     last_alias: u64,
 }
 
 /// A client of this host at another one.
 #[derive(Debug)]
-struct Visit {
-    party: ConnectionId,
-    host: Name,
-    link: ConnectionId,
+pub(super) struct Visit {
+    pub(super) party: ConnectionId,
+    pub(super) host: Name,
+    pub(super) link: ConnectionId,
     /// Those that it used there.
-    channels: BTreeSet<ChannelId>,
-    asked: BTreeMap<(ChannelId, Ticket), Asked>,
-    consumers: BTreeMap<(ChannelId, ConsumerId), Name>,
+    pub(super) channels: BTreeSet<ChannelId>,
+    pub(super) asked: BTreeMap<(ChannelId, Ticket), Asked>,
+    pub(super) consumers: BTreeMap<(ChannelId, ConsumerId), Name>,
     /// Aliases by the mailbox's number at its home.
-    known: BTreeMap<MailboxId, MailboxId>,
+    pub(super) known: BTreeMap<MailboxId, MailboxId>,
     /// Came from there and was not written to the client's socket yet.
-    owed: u32,
-    owed_bytes: u64,
+    pub(super) owed: u32,
+    pub(super) owed_bytes: u64,
     /// Was written, and the host is not told.
-    drained: u32,
-    drained_bytes: u64,
+    pub(super) drained: u32,
+    pub(super) drained_bytes: u64,
 }
 
 /// A question on its way, and the mailbox that it is about.
 #[derive(Debug)]
-struct Asked {
-    mailbox: Name,
-    wish: Wish,
+pub(super) struct Asked {
+    pub(super) mailbox: Name,
+    pub(super) wish: Wish,
 }
 
 #[derive(Debug)]
-enum Wish {
+pub(super) enum Wish {
     Consume(ConsumerId),
     Cancel(ConsumerId),
     Declare(Box<DeclareMailbox>),
+    /// The mailbox shall live there.
+    Move(Mover),
     Other,
 }
 

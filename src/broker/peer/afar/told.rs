@@ -29,6 +29,9 @@ impl Broker {
             Event::DeliveredBatch(batch) => self.given(number, batch, out),
             Event::Reply { channel, ticket, result } => {
                 let Some(asked) = visit.asked.remove(&(channel, ticket)) else { return };
+                if let Wish::Move(mover) = asked.wish {
+                    return self.tell_mover(number, &asked.mailbox, mover, result, now, out);
+                }
                 let result = self.result_of(number, channel, asked, result, now, out);
                 self.answer(party, channel, ticket, result, out);
             }

@@ -32,7 +32,10 @@ pub(super) struct Hosts {
 
 impl Host {
     pub(super) fn new(name: &str, start: u64) -> Self {
-        let mut house = House::with(Settings { start, hot_messages: 8, ..Settings::default() });
+        // Messages of different hosts have different ids.
+        let host = name.bytes().next().map_or(0, u32::from);
+        let settings = Settings { start, host, hot_messages: 8, ..Settings::default() };
+        let mut house = House::with(settings);
         let client = house.connect();
         Self { name: name.into(), house, client, run: start }
     }
@@ -66,6 +69,8 @@ impl Host {
     pub(super) fn crash(&mut self) {
         self.run += 1;
         self.house.settings.start += 1;
+        // Ids of messages are counted anew, from a later time.
+        self.house.now = self.house.now.plus_ms(1);
         self.house.crash();
         self.client = self.house.connect();
     }

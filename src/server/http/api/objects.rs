@@ -125,6 +125,15 @@ impl Question<'_> {
         Ok(Answer::NoContent)
     }
 
+    pub(super) async fn move_queue(&self) -> Answered {
+        let object = self.object()?;
+        let (name, to) = (self.name("name")?, Self::fields(&object).needed("to")?);
+        match self.ask_here(Request::MoveMailbox { name, to: to.into() }).await? {
+            Reply::Counted(waiting) => Ok(Answer::Json(json!({"to": to, "waiting": waiting}))),
+            _ => Ok(Answer::NoContent),
+        }
+    }
+
     pub(super) async fn queue_action(&self) -> Answered {
         self.find_mailbox().await?;
         let object = self.object()?;

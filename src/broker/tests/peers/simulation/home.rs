@@ -14,9 +14,27 @@ impl World {
             let seen = |it: &super::Receipt| it.body == body && it.mailbox == at;
             let seen = self.ledger.receipts.iter().any(seen);
             let house = &self.it.hosts[at].house;
-            let disk = house.disk.mailboxes.get(&house.mailbox(MAILBOXES[at]).id);
-            let mut stored = disk.iter().flat_map(|it| it.messages.values());
-            if seen || stored.any(|it| it.message.body() == body.as_bytes()) {
+            let mut stored = false;
+            if self.ledger.moved.contains(&at) {
+                // Durable at the host in between, on its way to the new home, is what was promised; that may be the origin itself.
+                for (host, it) in self.it.hosts.iter().enumerate() {
+                    let broker = &it.house.broker;
+                    let here = broker.find_any(&"/".into(), MAILBOXES[at]).map(|it| it.id);
+                    for (id, mailbox) in &it.house.disk.mailboxes {
+                        let counts = host != published.origin || Some(*id) == here;
+                        stored |= counts
+                            && mailbox
+                                .messages
+                                .values()
+                                .any(|it| it.message.body() == body.as_bytes());
+                    }
+                }
+            } else {
+                let disk = house.disk.mailboxes.get(&house.mailbox(MAILBOXES[at]).id);
+                let mut all = disk.iter().flat_map(|it| it.messages.values());
+                stored = all.any(|it| it.message.body() == body.as_bytes());
+            }
+            if seen || stored {
                 self.ledger.homed += 1;
             } else {
                 self.ledger.homeless.push((body.to_owned(), at));

@@ -7,6 +7,7 @@ mod agreement;
 mod home;
 mod loss;
 mod order;
+mod owner;
 mod repeats;
 mod spread;
 
@@ -51,6 +52,8 @@ struct Published {
     origin: usize,
     number: u64,
     to: Vec<usize>,
+    /// By the exchange, while a mailbox that its host knows nothing of may live where another one is bound.
+    may_reach_more: bool,
     confirmed: bool,
     /// The confirm was to wait for the hosts to which it goes.
     home: bool,
@@ -73,6 +76,8 @@ struct Reader {
     /// As the ledger numbers it.
     mailbox: usize,
     at: usize,
+    /// The host that was asked.
+    home: usize,
     client: ConnectionId,
     reading: Reading,
     prefetch: u32,
@@ -104,6 +109,8 @@ struct Ledger {
     /// Confirmed at home, and in how many mailboxes elsewhere; and where it was not.
     homed: u64,
     homeless: Vec<(String, usize)>,
+    /// Mailboxes that were to move.
+    moved: BTreeSet<usize>,
 }
 
 struct World {
@@ -167,11 +174,25 @@ impl World {
         self.catch_up(at);
         let client = self.it.hosts[at].house.connect_lax();
         let (held, gets, on_the_way) = (VecDeque::new(), BTreeSet::new(), Vec::new());
-        Reader { mailbox, at, client, reading: Reading::Not, prefetch, held, gets, on_the_way }
+        let reading = Reading::Not;
+        Reader { mailbox, at, home, client, reading, prefetch, held, gets, on_the_way }
+    }
+
+    /// The host that serves the mailbox, as the other one knows it.
+    fn home_for(&self, at: usize, mailbox: usize) -> usize {
+        let (host, name) = (&self.it.hosts[at], name_of(mailbox));
+        if mailbox >= DEAD_AT || host.serves(name) {
+            return at;
+        }
+        let home = host.best_elsewhere(name);
+        let known = home.and_then(|(_, home)| self.it.hosts.iter().position(|it| it.name == home));
+        known.unwrap_or(at)
     }
 
     fn consume(&mut self, number: usize) {
+        let home = self.home_for(self.readers[number].at, self.readers[number].mailbox);
         let reader = &mut self.readers[number];
+        reader.home = home;
         let request = Consume { prefetch: reader.prefetch, ..consume(name_of(reader.mailbox), 1) };
         let house = &mut self.it.hosts[reader.at].house;
         let ticket = house.send(reader.client, ONE, Request::Consume(request));
@@ -188,7 +209,12 @@ impl World {
     }
 
     fn get(&mut self, mailbox: usize) {
+        let home = self.home_for(self.readers[mailbox].at, mailbox);
         let reader = &mut self.readers[mailbox];
+        // It moved, and the consumer is still at the old home.
+        if reader.home != home {
+            return;
+        }
         let request = Request::Get { mailbox: MAILBOXES[mailbox].into(), no_ack: false };
         let ticket = self.it.hosts[reader.at].house.send(reader.client, ONE, request);
         reader.gets.insert(ticket);
@@ -213,6 +239,7 @@ impl World {
                 32..40 => self.publish_spread(at),
                 40..66 => self.carry(),
                 66..68 => self.get(at),
+                68 if self.dice.roll(3) == 0 => self.move_mailbox(at),
                 68 => self.replace(at),
                 69 => self.consume_again(),
                 70..80 => {
@@ -230,8 +257,28 @@ impl World {
                 _ => self.crash(at),
             }
             self.listen();
+            let broken = owner::find(self);
+            assert!(broken.is_empty(), "{broken:?}");
         }
         self.heal();
+    }
+
+    /// An administrator asks a host to let another one have a mailbox. Whether it is there, and moves, is seen.
+    fn move_mailbox(&mut self, at: usize) {
+        let hosts = self.it.hosts.len();
+        let (mailbox, to) = (self.dice.pick(hosts), self.dice.pick(hosts));
+        if !self.it.hosts[at].serves(MAILBOXES[mailbox]) || to == at {
+            return;
+        }
+        self.catch_up(at);
+        let to = self.it.hosts[to].name.clone();
+        let house = &mut self.it.hosts[at].house;
+        let client = house.connect_lax();
+        let request = Request::MoveMailbox { name: MAILBOXES[mailbox].into(), to };
+        house.send(client, ONE, request);
+        // The move goes on without who asked for it.
+        house.close(client);
+        self.ledger.moved.insert(mailbox);
     }
 
     fn publish(&mut self, at: usize) {
@@ -244,15 +291,22 @@ impl World {
         };
         // What is published to a host that was forgotten goes nowhere, until it is known again.
         let broker = &self.it.hosts[at].house.broker;
-        let knows = |it: &usize| *it == at || broker.home_of(&"/".into(), MAILBOXES[*it]).is_some();
+        let knows = |it: &usize| {
+            let name = MAILBOXES[*it];
+            self.it.hosts[at].house.exists(name) || broker.home_of(&"/".into(), name).is_some()
+        };
         let to: Vec<usize> = to.into_iter().filter(knows).collect();
-        let refused = matches!(to[..], [one] if one != at) && self.dice.roll(10) == 0;
+        let afar = matches!(to[..], [one] if !self.it.hosts[at].house.exists(MAILBOXES[one]));
+        let moves = to.iter().any(|it| self.ledger.moved.contains(it));
+        let refused = afar && !moves && self.dice.roll(10) == 0;
         let to = if refused { vec![DEAD_AT + at] } else { to };
         if refused {
             self.it.too_large.insert(body.clone());
         }
         let home = self.dice.roll(3) == 0;
-        let published = Published { origin: at, number: self.count, to, confirmed: false, home };
+        let may_reach_more = chosen == hosts && !self.ledger.moved.is_empty();
+        let (origin, number, confirmed) = (at, self.count, false);
+        let published = Published { origin, number, to, may_reach_more, confirmed, home };
         self.ledger.published.insert(body, published);
         let client = self.it.hosts[at].client;
         let post = if home { post.home(self.count) } else { post.confirm(self.count) };
@@ -287,16 +341,20 @@ impl World {
         // What was said before is known.
         self.listen();
         self.it.cut(from, to);
-        self.lose(|reader| reader.at == from && reader.mailbox == to);
+        self.lose(|reader| reader.at == from && reader.home == to);
     }
 
     /// All that readers at one host said of the other's mailbox is known there.
     fn at_home(&mut self, from: usize, to: usize) {
-        let reader = &mut self.readers[to];
-        if reader.at == from {
-            let settled = reader.on_the_way.drain(..).map(|body| (body, to));
-            if self.it.hosts[to].house.fast_disk {
-                self.ledger.settled.extend(settled);
+        for reader in &mut self.readers {
+            let mailbox = reader.mailbox;
+            if reader.at == from && reader.home == to && mailbox < DEAD_AT {
+                let settled = reader.on_the_way.drain(..).map(|body| (body, mailbox));
+                let home = &self.it.hosts[to];
+                // What came after it gave way means nothing.
+                if home.house.fast_disk && home.serves(MAILBOXES[mailbox]) {
+                    self.ledger.settled.extend(settled);
+                }
             }
         }
     }
@@ -399,6 +457,7 @@ impl World {
         self.it.cut_all(at);
         self.it.hosts[at].run += 1;
         self.it.hosts[at].house.settings.start += 1;
+        self.it.hosts[at].house.wait(1);
         self.it.hosts[at].house.restart();
         self.it.hosts[at].client = self.it.hosts[at].house.connect();
         self.come_back(at);
@@ -411,7 +470,7 @@ impl World {
         self.it.cut_all(at);
         self.it.hosts[at].house.fast_disk = true;
         self.it.hosts[at].crash();
-        self.lose(|reader| reader.at == at || reader.mailbox == at);
+        self.lose(|reader| reader.at == at || reader.home == at);
         self.come_back(at);
     }
 
@@ -447,7 +506,14 @@ impl World {
         let reader = &mut self.readers[number];
         match event {
             Event::Delivered(delivery) => self.receive(number, delivery, false),
-            Event::Cancelled { .. } => reader.reading = Reading::Not,
+            Event::Cancelled { .. } => {
+                reader.reading = Reading::Not;
+                if self.ledger.moved.contains(&reader.mailbox) {
+                    // What was held is back.
+                    reader.held.clear();
+                    reader.on_the_way.clear();
+                }
+            }
             Event::Reply { ticket, result, .. } if reader.reading == Reading::Asked(ticket) => {
                 reader.reading = if result.is_ok() { Reading::Does } else { Reading::Not };
             }
@@ -477,7 +543,7 @@ impl World {
         let mailbox = reader.mailbox;
         let held = reader.held.iter().any(|it| it.message.body() == delivery.message.body());
         let doubled = held || self.ledger.settled.contains(&(body.clone(), mailbox));
-        let afar = reader.at != mailbox % DEAD_AT;
+        let afar = reader.at != reader.home;
         self.ledger.receipts.push(Receipt { body, mailbox, redelivered, doubled, got, afar });
         reader.held.push_back(delivery);
     }
@@ -485,7 +551,7 @@ impl World {
     fn settle(&mut self, number: usize) {
         let outcome = if self.dice.roll(5) == 0 { Outcome::Released } else { Outcome::Accepted };
         let reader = &mut self.readers[number];
-        let (mailbox, home) = (reader.mailbox, reader.mailbox % DEAD_AT);
+        let (mailbox, home) = (reader.mailbox, reader.home);
         let Some(delivery) = reader.held.pop_front() else { return };
         if outcome == Outcome::Accepted {
             let body = String::from_utf8_lossy(delivery.message.body()).into_owned();
@@ -515,6 +581,8 @@ impl World {
             }
         }
         self.rest();
+        let broken = owner::find_at_the_end(self);
+        assert!(broken.is_empty(), "{broken:?}");
         self.it.check();
     }
 

@@ -12,6 +12,10 @@ pub(super) fn find(ledger: &Ledger) -> Vec<String> {
         if ledger.redirected.contains(&receipt.body) {
             continue;
         }
+        // What other hosts send may come before what still rests at the old home.
+        if ledger.moved.contains(&receipt.mailbox) {
+            continue;
+        }
         let Some(published) = ledger.published.get(&receipt.body) else { continue };
         let first = seen.insert((&receipt.body, receipt.mailbox));
         if first && !receipt.got && !ledger.lost_gets.contains(&receipt.mailbox) {

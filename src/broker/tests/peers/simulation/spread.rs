@@ -17,7 +17,8 @@ impl World {
         let holders = (0..self.it.hosts.len() - 1).filter(knows);
         let to = holders.map(|it| first + it).collect();
         let (number, body, home) = (self.count, self.count.to_string(), false);
-        let published = Published { origin: at, number, to, confirmed: false, home };
+        let (origin, may_reach_more, confirmed) = (at, false, false);
+        let published = Published { origin, number, to, may_reach_more, confirmed, home };
         self.ledger.published.insert(body.clone(), published);
         let client = self.it.hosts[at].client;
         self.it.hosts[at].house.publish(client, Post::to(name, &body).confirm(number));
