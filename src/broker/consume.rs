@@ -316,7 +316,7 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(&from) else { return };
         for id in std::mem::take(&mut connection.stalled) {
             if let Some(mailbox) = self.mailboxes.get_mut(&id) {
-                mailbox.stuck = false;
+                mailbox.resume(from);
                 self.dirty.push(id);
             }
         }

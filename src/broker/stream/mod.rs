@@ -185,6 +185,14 @@ impl Stream {
 }
 
 impl Mailbox {
+    /// A connection that had enough of the mailbox's messages can take more.
+    pub(super) fn resume(&mut self, connection: ConnectionId) {
+        match &mut self.stream {
+            Some(stream) => stream.readers.wake_stalled_of(connection),
+            None => self.stuck = false,
+        }
+    }
+
     /// What is done to queues only. RabbitMQ's words.
     pub(super) fn not_for_streams(&self, what: &str) -> Refusal {
         let (name, vhost) = (&self.name, &self.vhost);

@@ -192,7 +192,8 @@ pub(super) struct Readers {
     places: BTreeMap<Key, Place>,
     awake: VecDeque<Place>,
     tail: Vec<Place>,
-    stalled: Vec<Place>,
+    /// By the connection that can take no more.
+    stalled: BTreeMap<ConnectionId, Vec<Place>>,
     done: Vec<Place>,
     /// By the position that they wait for.
     loading: BTreeSet<(Seq, Place)>,
@@ -337,10 +338,12 @@ impl Readers {
         if let Some(reader) = slot.reader.take() {
             slot.delivered = reader.number;
             self.free.push(place);
+            if let Some(stalled) = self.stalled.get_mut(&reader.connection) {
+                stalled.retain(|it| *it != place);
+            }
         }
         self.awake.retain(|it| *it != place);
         self.tail.retain(|it| *it != place);
-        self.stalled.retain(|it| *it != place);
         self.done.retain(|it| *it != place);
         self.loading.retain(|(_, it)| *it != place);
     }
@@ -421,12 +424,12 @@ impl Readers {
     /// It has nothing to do for now, for the reason that its state says.
     pub(super) fn rest(&mut self, place: Place) {
         let Some(reader) = self.get_mut(place) else { return };
-        let next = reader.next;
+        let (next, connection) = (reader.next, reader.connection);
         match reader.state {
             State::Awake => self.awake.push_back(place),
             State::Full => {}
             State::Done => self.done.push(place),
-            State::Stalled => self.stalled.push(place),
+            State::Stalled => self.stalled.entry(connection).or_default().push(place),
             State::Tail if reader.at_tail => {}
             State::Tail => {
                 reader.at_tail = true;
@@ -495,10 +498,18 @@ impl Readers {
         })
     }
 
-    /// Connections can take more.
+    /// Connections may be able to take more.
     pub(super) fn wake_stalled(&mut self) {
-        let places = std::mem::take(&mut self.stalled);
-        self.wake_all(places);
+        for places in std::mem::take(&mut self.stalled).into_values() {
+            self.wake_all(places);
+        }
+    }
+
+    /// A connection can take more: those of others need not be asked.
+    pub(super) fn wake_stalled_of(&mut self, connection: ConnectionId) {
+        if let Some(places) = self.stalled.remove(&connection) {
+            self.wake_all(places);
+        }
     }
 
     /// These positions are here, or will never be.
