@@ -3,6 +3,7 @@
 //! A message is shown only once it is durable, so that an offset means the same message for ever. A mailbox of this
 //! kind has none of a queue's lanes and leases: acknowledgements only give credit back.
 
+mod age;
 mod cursors;
 mod feed;
 mod filter;
@@ -29,6 +30,7 @@ use super::name::{Name, Time};
 use super::refusal::{Kind, Refusal};
 use super::turn::Turn;
 
+use age::{AGE_LANE, Undated};
 use cursors::{Cursors, Moved, is_chosen};
 use filter::Filter;
 pub use keys::KeyView;
@@ -54,19 +56,8 @@ pub(super) struct Stream {
     undated: Option<Undated>,
 }
 
-/// The last message that was recovered: the store said nothing of its age yet.
-#[derive(Clone, Copy, Debug)]
-struct Undated {
-    last: Seq,
-    /// When it is taken to have come until then.
-    assumed: Time,
-    asked: bool,
-}
-
 /// In `Fetch::lane`: messages whose keys are wanted.
 const KEYS_LANE: u16 = 256;
-/// In `Fetch::lane`: the last message that was recovered, of which the age is wanted.
-const AGE_LANE: u16 = 257;
 
 /// How large and old a segment may become, so that trimming by whole segments stays near the limits.
 #[derive(Clone, Copy, Debug)]
@@ -587,26 +578,6 @@ impl Mailbox {
         }
     }
 
-    /// Where messages go by age, the store is asked for the last one that was recovered.
-    fn ask_age(&mut self, turn: &mut Turn<'_>) {
-        let aged = self.limits.age_max_ms.is_some();
-        let Some(stream) = self.stream.as_mut().filter(|_| aged) else { return };
-        if let Some(undated) = stream.undated.as_mut().filter(|it| !it.asked) {
-            undated.asked = true;
-            turn.out.push(fetch(self.id, AGE_LANE, vec![(undated.last, 1)]));
-        }
-    }
-
-    fn answer_age(&mut self, fetched: &Fetched) {
-        let Some(stream) = &mut self.stream else { return };
-        if let Some(Undated { last, assumed, .. }) = stream.undated.take()
-            && let Some(found) = fetched.messages.iter().find(|it| it.seq == last)
-            && found.message.is_ok()
-        {
-            stream.log.date(last, found.rest.since, assumed);
-        }
-    }
-
     /// Whole segments go, oldest first, where the log is too long or they are too old.
     fn trim(&mut self, turn: &mut Turn<'_>) {
         let Limits { age_max_ms, length_max, bytes_max, .. } = self.limits;
@@ -675,10 +646,7 @@ impl Mailbox {
             stream.log.recover(run);
         }
         stream.log.recovered(found.next, now);
-        stream.undated = found.messages.last().map(|run| {
-            let last = Seq(run.first.0 + u64::from(run.count) - 1);
-            Undated { last, assumed: now, asked: false }
-        });
+        stream.undated = found.messages.last().map(|run| Undated::last_of(run, now));
         if let Some(keys) = &mut stream.keys {
             keys.recovered(stream.log.first(), found.next);
         }

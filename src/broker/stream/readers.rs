@@ -541,3 +541,45 @@ fn place_of(seq: Seq) -> Option<(Place, u64)> {
     let place = (seq.0 >> NUMBER_BITS).checked_sub(1)?;
     Some((Place::try_from(place).ok()?, seq.0 & ((1 << NUMBER_BITS) - 1)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(connection: u64, consumer: u32) -> NewReader {
+        NewReader {
+            connection: ConnectionId(connection),
+            channel: ChannelId(1),
+            consumer: ConsumerId(consumer),
+            no_ack: false,
+            prefetch: 0,
+            next: Seq(1),
+            since: Time::ZERO,
+            until: None,
+            filter: None,
+            selector: None,
+            key: None,
+            newest: false,
+            cursor: None,
+            member: None,
+        }
+    }
+
+    #[test]
+    fn a_connection_that_took_something_wakes_its_own_readers_only() {
+        let mut readers = Readers::default();
+        let places = [(1, 1), (1, 2), (2, 1), (2, 2)].map(|(at, it)| readers.add(reader(at, it)));
+        while let Some(place) = readers.next_awake() {
+            readers.get_mut(place).unwrap().state = State::Stalled;
+            readers.rest(place);
+        }
+        // One that goes is not woken.
+        readers.vacate(places[3]);
+        readers.wake_stalled_of(ConnectionId(2));
+        assert_eq!(readers.next_awake(), Some(places[2]));
+        assert_eq!(readers.next_awake(), None);
+        readers.wake_stalled();
+        let rest = [readers.next_awake(), readers.next_awake(), readers.next_awake()];
+        assert_eq!(rest, [Some(places[0]), Some(places[1]), None]);
+    }
+}
