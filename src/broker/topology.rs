@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::command::{ConnectionId, DeclareExchange, DeclareMailbox, MailboxId, Seq};
+use super::consumer::Consumer;
 use super::definition::{Definition, ExchangeDefinition, MailboxDefinition};
 use super::event::{Effect, Event, Reply, Write};
 use super::keep::{keeper_name, kept_queue};
@@ -307,6 +308,22 @@ impl Broker {
         Ok(Reply::Counted(ready))
     }
 
+    /// The consumers of a mailbox are told that it is not here any longer.
+    pub(super) fn cancel_all(
+        &mut self,
+        consumers: impl Iterator<Item = Consumer>,
+        out: &mut Vec<Effect>,
+    ) {
+        for consumer in consumers {
+            let Some(connection) = self.connections.get_mut(&consumer.connection) else { continue };
+            if let Some(channel) = connection.channels.get_mut(&consumer.channel) {
+                channel.consumers.remove(&consumer.id);
+            }
+            let event = Event::Cancelled { channel: consumer.channel, consumer: consumer.id };
+            out.push(Effect::Notify(consumer.connection, event));
+        }
+    }
+
     /// The mailbox, its bindings and its messages go; consumers are told.
     pub(super) fn delete_mailbox_now(&mut self, id: MailboxId, now: Time, out: &mut Vec<Effect>) {
         let Some(mut mailbox) = self.mailboxes.remove(&id) else { return };
@@ -319,14 +336,7 @@ impl Broker {
         }
         let mut turn = carry!(self, now, out);
         mailbox.forget_memory(&mut turn);
-        for consumer in mailbox.consumers.drain() {
-            let Some(connection) = self.connections.get_mut(&consumer.connection) else { continue };
-            if let Some(channel) = connection.channels.get_mut(&consumer.channel) {
-                channel.consumers.remove(&consumer.id);
-            }
-            let event = Event::Cancelled { channel: consumer.channel, consumer: consumer.id };
-            out.push(Effect::Notify(consumer.connection, event));
-        }
+        self.cancel_all(mailbox.consumers.drain(), out);
         if let Some(stream) = &mailbox.stream {
             for name in stream.cursor_names() {
                 let key = mailbox.cursor_key(name.clone());

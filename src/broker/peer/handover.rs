@@ -16,7 +16,7 @@ use super::parcel::{Moved, Parcel, pack_moved};
 use super::{Broker, Home, Onward, Recent};
 use crate::broker::command::{ConnectionId, MailboxId, Outcome};
 use crate::broker::delay::Waiting;
-use crate::broker::event::{Effect, Event, Rest, Write};
+use crate::broker::event::{Effect, Rest, Write};
 use crate::broker::lane::Entry;
 use crate::broker::mailbox::Mailbox;
 use crate::broker::message::{Message, Properties, Source};
@@ -135,14 +135,8 @@ impl Broker {
         let looking = mailbox.looks.drain();
         let askers: Vec<_> =
             std::mem::take(&mut mailbox.askers).into_iter().chain(looking).collect();
-        for consumer in mailbox.consumers.drain() {
-            let Some(connection) = self.connections.get_mut(&consumer.connection) else { continue };
-            if let Some(channel) = connection.channels.get_mut(&consumer.channel) {
-                channel.consumers.remove(&consumer.id);
-            }
-            let event = Event::Cancelled { channel: consumer.channel, consumer: consumer.id };
-            out.push(Effect::Notify(consumer.connection, event));
-        }
+        let consumers = mailbox.consumers.drain();
+        self.cancel_all(consumers, out);
         for asker in askers {
             let result = Err(self.no_mailbox(&vhost, &name));
             self.answer(asker.connection, asker.channel, asker.ticket, result, out);

@@ -2,9 +2,9 @@
 //!
 //! What follows is `handover`: the home learns of the other one like everybody else, and gives way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::afar::{Asked, NOBODY, Visit, Wish};
+use super::afar::{Asked, NOBODY, Wish};
 use super::{Broker, Onward, VISITOR_PROTOCOL};
 use crate::broker::command::{
     BindingOf, ChannelId, Command, ConnectionId, DeclareMailbox, MovedBinding, Open, Request,
@@ -122,24 +122,9 @@ impl Broker {
         wanted: TakeOver,
         out: &mut Vec<Effect>,
     ) {
-        let afar = &mut self.peers.afar;
-        afar.last_visit = afar.last_visit.wrapping_add(1);
-        let number = afar.last_visit;
         // Nobody's: it ends with the answer.
-        let visit = Visit {
-            party: crate::broker::SERVER,
-            host: host.clone(),
-            link,
-            channels: BTreeSet::from([CHANNEL]),
-            asked: BTreeMap::new(),
-            consumers: BTreeMap::new(),
-            known: BTreeMap::new(),
-            owed: 0,
-            owed_bytes: 0,
-            drained: 0,
-            drained_bytes: 0,
-        };
-        afar.visits.insert(number, visit);
+        let channels = BTreeSet::from([CHANNEL]);
+        let number = self.peers.afar.begin(crate::broker::SERVER, host, link, channels);
         let open = Open {
             user: user.clone(),
             vhost: vhost.clone(),

@@ -1,8 +1,8 @@
 //! What clients want of mailboxes elsewhere, on its way to their homes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::{ASK_SIZE, ASKED_MAX, Asked, NOBODY, Visit, WINDOWS_MAX, Wish};
+use super::{ASK_SIZE, ASKED_MAX, Asked, NOBODY, WINDOWS_MAX, Wish};
 use crate::broker::command::{
     BindingOf, ChannelId, Command, ConnectionId, DeclareExchange, DeclareMailbox, Open, QosScope,
     Request, Ticket,
@@ -160,22 +160,7 @@ impl Broker {
             cancel_notify: open.cancel_notify,
         };
         let afar = &mut self.peers.afar;
-        afar.last_visit = afar.last_visit.wrapping_add(1);
-        let number = afar.last_visit;
-        let visit = Visit {
-            party,
-            host: host.clone(),
-            link,
-            channels: BTreeSet::new(),
-            asked: BTreeMap::new(),
-            consumers: BTreeMap::new(),
-            known: BTreeMap::new(),
-            owed: 0,
-            owed_bytes: 0,
-            drained: 0,
-            drained_bytes: 0,
-        };
-        afar.visits.insert(number, visit);
+        let number = afar.begin(party, host, link, BTreeSet::new());
         afar.parties.entry(party).or_default().insert(host.clone(), number);
         self.tell(number, Command::Open(Box::new(open), NOBODY), out);
         Ok(number)

@@ -102,6 +102,32 @@ impl Afar {
         self.aliases.contains_key(&mailbox)
     }
 
+    /// A client's visit to a host, over this link.
+    pub(super) fn begin(
+        &mut self,
+        party: ConnectionId,
+        host: &Name,
+        link: ConnectionId,
+        channels: BTreeSet<ChannelId>,
+    ) -> u32 {
+        self.last_visit = self.last_visit.wrapping_add(1);
+        let visit = Visit {
+            party,
+            host: host.clone(),
+            link,
+            channels,
+            asked: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            known: BTreeMap::new(),
+            owed: 0,
+            owed_bytes: 0,
+            drained: 0,
+            drained_bytes: 0,
+        };
+        self.visits.insert(self.last_visit, visit);
+        self.last_visit
+    }
+
     /// The client's visits.
     fn of(&self, party: ConnectionId) -> impl Iterator<Item = u32> + use<> {
         let all: SmallVec<[u32; 4]> =
