@@ -86,6 +86,7 @@ fn append(mailbox: u64, seq: u64, message: Arc<Message>) -> Write {
         message,
         rest,
         transient: false,
+        keyed: false,
     })
 }
 

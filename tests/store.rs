@@ -40,6 +40,7 @@ fn append(mailbox: u64, seq: u64, message: &Arc<Message>) -> Write {
         message: Arc::clone(message),
         rest: Rest { since: message.accepted, ..Rest::default() },
         transient: false,
+        keyed: false,
     })
 }
 

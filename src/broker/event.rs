@@ -194,6 +194,8 @@ pub struct Append {
     pub rest: Rest,
     /// Only spilled from memory: gone after a restart.
     pub transient: bool,
+    /// Found by a key: it will be read by itself, without its neighbours.
+    pub keyed: bool,
 }
 
 /// What a mailbox remembers of a message beside the message itself.

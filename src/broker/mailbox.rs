@@ -563,6 +563,13 @@ impl Mailbox {
 
 impl Entry {
     pub(super) fn append(&self, mailbox: MailboxId, transient: bool) -> Append {
-        Append { mailbox, seq: self.seq, message: self.message.clone(), rest: self.rest, transient }
+        Append {
+            mailbox,
+            seq: self.seq,
+            message: self.message.clone(),
+            rest: self.rest,
+            transient,
+            keyed: false,
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::change::{Change, key_bytes};
 use super::error::StoreError;
 use super::extent::{Extent, SPAN_MAX};
 use super::index::Index;
-use super::part::{PART_HEAD, PartHead, RAW_MAX, salt, value_len};
+use super::part::{PART_HEAD, PartHead, RAW_MAX, VALUE_MAX, salt, value_len};
 use super::record::{self, BIG_MIN, BigPlace, REFERENCE_SIZE_MAX, Resting};
 
 #[derive(Debug, Default)]
@@ -347,7 +347,7 @@ impl Encoder {
         let full = self.open.is_none_or(|(_, start)| blob.buffer.len() - start + size > self.limit);
         if full {
             self.close(blob);
-            self.limit = value_len(self.left, PART_HEAD + size);
+            self.limit = value_len(self.left, PART_HEAD + size, VALUE_MAX);
             let start = blob.buffer.len();
             blob.buffer.resize(start + PART_HEAD, 0);
             self.open = Some((blob.pieces.len(), start));
@@ -383,6 +383,7 @@ impl Encoder {
             seq: append.seq.0,
             rest: &append.rest,
             transient: append.transient,
+            keyed: append.keyed,
         };
         let message = &append.message;
         let shared = base.as_ref().filter(|base| Arc::ptr_eq(base.message, message));

@@ -7,13 +7,15 @@ use crate::broker::Rest;
 use super::chunk::{CHUNK_HEAD, ChunkHead};
 use super::extent::{Extent, SPAN_MAX};
 use super::home::{ChunkRow, count_shared};
-use super::part::{VALUE_MAX, value_len};
+use super::part::{SMALL_MAX, VALUE_MAX, value_len};
 use super::record::Record;
 
 #[derive(Debug)]
 pub(super) struct Builder {
     mailbox: u64,
     transient: bool,
+    /// The longest chunk.
+    most: usize,
     records: Vec<u8>,
     entries: Vec<Entry>,
     apart: bool,
@@ -42,8 +44,16 @@ pub(super) struct Built {
 }
 
 impl Builder {
-    pub(super) fn new(mailbox: u64, transient: bool) -> Self {
-        Self { mailbox, transient, records: Vec::new(), entries: Vec::new(), apart: false }
+    /// For messages like this one: of its mailbox, and kept and read in the same way.
+    pub(super) fn of(first: &Record<'_>) -> Self {
+        Self {
+            mailbox: first.mailbox(),
+            transient: first.transient(),
+            most: if first.keyed() { SMALL_MAX } else { VALUE_MAX },
+            records: Vec::new(),
+            entries: Vec::new(),
+            apart: false,
+        }
     }
 
     /// The next record does not follow the last one: chunks of durable messages never overlap.
@@ -74,7 +84,7 @@ impl Builder {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        CHUNK_HEAD + self.records.len() >= VALUE_MAX
+        CHUNK_HEAD + self.records.len() >= self.most
     }
 
     /// Cuts chunks off; without `all`, what does not fill a value stays.
@@ -84,7 +94,7 @@ impl Builder {
         }
         let mut from = 0;
         let mut left: usize = self.entries.iter().map(|entry| entry.end - entry.start).sum();
-        while from < self.entries.len() && (all || CHUNK_HEAD + left >= VALUE_MAX) {
+        while from < self.entries.len() && (all || CHUNK_HEAD + left >= self.most) {
             let upto = self.upto(from, CHUNK_HEAD + left);
             left -= self.entries[from..upto].iter().map(|it| it.end - it.start).sum::<usize>();
             take(self.build(from..upto));
@@ -103,7 +113,7 @@ impl Builder {
     fn upto(&self, from: usize, left: usize) -> usize {
         let first = self.entries[from];
         let mut size = CHUNK_HEAD + first.end - first.start;
-        let limit = value_len(left, size);
+        let limit = value_len(left, size, self.most);
         let mut upto = from + 1;
         while let Some(entry) = self.entries.get(upto) {
             size += entry.end - entry.start;
@@ -126,6 +136,7 @@ impl Builder {
         value.resize(CHUNK_HEAD, 0);
         let mut row = ChunkRow {
             transient: self.transient,
+            small: size <= SMALL_MAX,
             end,
             messages: entries.len() as u32,
             ..ChunkRow::default()
@@ -148,6 +159,7 @@ impl Builder {
             row.words = Some(words);
         }
         extent.born = row.messages;
+        extent.small = row.small;
         let head = ChunkHead {
             mailbox: self.mailbox,
             first,

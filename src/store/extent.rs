@@ -20,6 +20,8 @@ pub(super) struct Extent {
     pub(super) changed: bool,
     /// A chunk's live messages when it was written.
     pub(super) born: u32,
+    /// A chunk that is at most `SMALL_MAX` long.
+    pub(super) small: bool,
 }
 
 pub(super) const HOME: u32 = u32::MAX;
@@ -44,6 +46,7 @@ impl Extent {
             transient,
             changed: false,
             born: count,
+            small: false,
         }
     }
 

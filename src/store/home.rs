@@ -11,6 +11,7 @@ use super::chunk::{CHUNK_HEAD, key_of, salt, sealed, unsealed};
 use super::digest::Digest;
 use super::error::{StoreError, engine};
 use super::extent::{Extent, SPAN_MAX};
+use super::part::SMALL_MAX;
 use super::record::{Records, u32_at, u64_at};
 use super::recover::Recovery;
 use super::tables::{self, guarded};
@@ -22,6 +23,8 @@ const NEXT_MARGIN: u64 = 1 << 24;
 #[derive(Debug, Default)]
 pub(super) struct ChunkRow {
     pub(super) transient: bool,
+    /// At most `SMALL_MAX` long.
+    pub(super) small: bool,
     pub(super) end: u64,
     pub(super) messages: u32,
     /// Shared chunks that it refers to, and how often.
@@ -34,7 +37,10 @@ pub(super) struct ChunkRow {
 
 impl ChunkRow {
     pub(super) fn encode(&self, key: (u64, u64)) -> Vec<u8> {
-        let mut out = vec![u8::from(self.transient), u8::from(self.words.is_some())];
+        let mut out = vec![
+            u8::from(self.transient) | u8::from(self.small) << 1,
+            u8::from(self.words.is_some()),
+        ];
         out.extend_from_slice(&self.end.to_le_bytes());
         out.extend_from_slice(&self.messages.to_le_bytes());
         out.extend_from_slice(&(self.shared.len() as u32).to_le_bytes());
@@ -68,6 +74,7 @@ impl ChunkRow {
         let words = if head[1] == 1 { Some(take(span.div_ceil(64) * 8)?) } else { None };
         Some(Self {
             transient: head[0] & 1 != 0,
+            small: head[0] & 2 != 0,
             end,
             messages: u32_at(head, 10),
             shared: shared.chunks_exact(12).map(|it| (u64_at(it, 0), u32_at(it, 8))).collect(),
@@ -79,7 +86,7 @@ impl ChunkRow {
 
     /// The row as the chunk itself has it, for a row that is damaged.
     pub(super) fn rebuild(key: (u64, u64), chunk: &[u8]) -> Option<Self> {
-        let mut row = Self::default();
+        let mut row = Self { small: chunk.len() <= SMALL_MAX, ..Self::default() };
         let mut records: Vec<_> = Records::new(chunk, CHUNK_HEAD, salt(key.0))
             .flatten()
             .filter(|record| record.is_message() && record.mailbox() == key.0)
@@ -333,6 +340,7 @@ impl Recovery {
             }
         }
         extent.born = row.messages;
+        extent.small = row.small;
         // A lost map brings settled messages back: at least once.
         if let Some(live) = live
             && apply_live(key, live, &mut extent).is_none()

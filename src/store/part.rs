@@ -24,10 +24,13 @@ const fn value_max(pages: usize) -> usize {
 pub(super) const VALUE_MAX: usize = value_max(PAGES_MAX);
 pub(super) const RAW_MAX: usize = VALUE_MAX - PART_HEAD;
 
-/// How long the next value shall be when this much is left to write: runs of pages have sizes in powers of two,
+/// The longest chunk of messages that are read one by one: the whole run is read for each.
+pub(super) const SMALL_MAX: usize = value_max(4);
+
+/// How long the next value shall be when this much is left to write, and at most: runs of pages have sizes in powers of two,
 /// and a half-empty one is written whole.
-pub(super) fn value_len(left: usize, least: usize) -> usize {
-    let mut pages = PAGES_MAX;
+pub(super) fn value_len(left: usize, least: usize, most: usize) -> usize {
+    let mut pages = (most + 32) / PAGE;
     while pages > 1 && left < value_max(pages) / 4 * 3 && least <= value_max(pages / 2) {
         pages /= 2;
     }
@@ -89,12 +92,14 @@ mod tests {
         let mut left: usize = 1_100_000;
         let mut written = 0;
         while left > 4000 {
-            let len = value_len(left, 0).min(left);
+            let len = value_len(left, 0, VALUE_MAX).min(left);
             written += (len + 32).next_multiple_of(PAGE).next_power_of_two();
             left -= len;
         }
         assert!(written < 1_400_000, "{written}");
-        assert_eq!(value_len(1000, 100_000), value_max(32));
-        assert_eq!(value_len(10_000_000, 0), VALUE_MAX);
+        assert_eq!(value_len(1000, 100_000, VALUE_MAX), value_max(32));
+        assert_eq!(value_len(10_000_000, 0, VALUE_MAX), VALUE_MAX);
+        assert_eq!(value_len(10_000_000, 0, SMALL_MAX), SMALL_MAX);
+        assert_eq!(value_len(10_000_000, 100_000, SMALL_MAX), 100_000);
     }
 }

@@ -10,7 +10,7 @@ use crate::broker::{Fetch, FetchedMessage, Message, Name, Rest, Seq};
 use super::chunk;
 use super::error::{StoreError, engine};
 use super::index::Index;
-use super::part::{PART_HEAD, PartHead, salt};
+use super::part::{PART_HEAD, PartHead, SMALL_MAX, salt};
 use super::record::{BigPlace, Forms, Record, Records};
 use super::shared::{Files, Reach, Shared};
 use super::tables::{self, guarded};
@@ -38,6 +38,7 @@ const BIG_AHEAD: usize = 16 << 20;
 /// A chunk's pages, and what a body with rows of its own is taken to need. Most are smaller: a larger one may let the
 /// disk become full, which is survived, where the largest there can be would keep publishers out for one message.
 const CHUNK_SIZE_MAX: u64 = 256 << 10;
+const SMALL_CHUNK_SIZE: u64 = SMALL_MAX as u64 + 32;
 const BIG_SIZE: u64 = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +93,12 @@ impl Reader {
     /// What the home file holds, in bytes, and hardly more; the rest of the file is free to be written again.
     pub fn home_used_max(&self) -> u64 {
         let index = self.shared.lock_index();
-        let chunks = |mailbox: &super::index::Mailbox| {
-            mailbox.extents.iter().filter(|it| it.offset == super::extent::HOME).count() as u64
-        };
-        let chunks: u64 = index.mailboxes.values().map(chunks).sum();
-        (chunks + index.shared.len() as u64) * CHUNK_SIZE_MAX + index.big.len() as u64 * BIG_SIZE
+        let extents = index.mailboxes.values().flat_map(|mailbox| &mailbox.extents);
+        let chunks = extents.filter(|extent| extent.is_home());
+        let chunks: u64 =
+            chunks.map(|it| if it.small { SMALL_CHUNK_SIZE } else { CHUNK_SIZE_MAX }).sum();
+        let shared = index.shared.len() as u64 * CHUNK_SIZE_MAX;
+        chunks + shared + index.big.len() as u64 * BIG_SIZE
     }
 
     /// Bytes of the journal that will be written to home, if nobody settles them before.

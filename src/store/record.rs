@@ -37,6 +37,8 @@ const EXTENDED: u8 = 8;
 /// The data lies in parts of its own; in its place stands where.
 const BIG: u8 = 16;
 const EXPIRATION: u8 = 32;
+/// Found by a key, and read without its neighbours.
+const KEYED: u8 = 64;
 
 const PREFIX: usize = 16;
 const MESSAGE_HEAD: usize = 80;
@@ -191,6 +193,10 @@ impl<'a> Record<'a> {
         self.flags & TRANSIENT != 0
     }
 
+    pub(super) fn keyed(&self) -> bool {
+        self.flags & KEYED != 0
+    }
+
     pub(super) fn big(&self) -> Option<BigPlace> {
         if self.kind != MESSAGE || self.flags & BIG == 0 || self.unverified.len() != BIG_PLACE {
             return None;
@@ -319,7 +325,7 @@ impl<'a> Record<'a> {
         let expiration =
             if self.flags & EXPIRATION != 0 { u64_at(self.head, MESSAGE_HEAD + 24) } else { 0 };
         let kept = self.flags & (PERSISTENT | BIG | EXPIRATION);
-        head[13] = kept | EXTENDED | (reference.flags & (REDELIVERED | TRANSIENT));
+        head[13] = kept | EXTENDED | (reference.flags & (REDELIVERED | TRANSIENT | KEYED));
         head[14..16].copy_from_slice(&((MESSAGE_HEAD + EXTENSION) as u16).to_le_bytes());
         head[16..24].copy_from_slice(&reference.mailbox().to_le_bytes());
         head[24..32].copy_from_slice(&reference.seq().to_le_bytes());
@@ -342,6 +348,7 @@ impl<'a> Record<'a> {
             seq: self.seq(),
             rest: &rest,
             transient: self.transient(),
+            keyed: self.keyed(),
         };
         put_reference(out, resting, self.body_len(), target, salt);
     }
@@ -411,6 +418,7 @@ pub(super) struct Resting<'a> {
     pub(super) seq: u64,
     pub(super) rest: &'a Rest,
     pub(super) transient: bool,
+    pub(super) keyed: bool,
 }
 
 impl Resting<'_> {
@@ -425,6 +433,7 @@ impl Resting<'_> {
     fn flags(&self) -> u8 {
         (if self.rest.redelivered { REDELIVERED } else { 0 })
             | (if self.transient { TRANSIENT } else { 0 })
+            | (if self.keyed { KEYED } else { 0 })
     }
 }
 

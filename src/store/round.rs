@@ -209,7 +209,7 @@ impl<'t> Round<'t> {
         put: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), StoreError> {
         let key = (record.mailbox(), record.transient());
-        let builder = self.builders.entry(key).or_insert_with(|| Builder::new(key.0, key.1));
+        let builder = self.builders.entry(key).or_insert_with(|| Builder::of(record));
         builder.push(record, shared, big.map(|place| place.id), put);
         if builder.is_full() {
             let mut cut = Vec::new();

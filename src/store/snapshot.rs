@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::extent::Extent;
 use super::home::{attempts_row, live_row};
 use super::index::Index;
+use super::part::{SMALL_MAX, VALUE_MAX};
 use super::shared::Committed;
 
 type Key = (u64, u64);
@@ -42,6 +43,9 @@ pub(super) struct Sparse {
 /// One chunk is rewritten at most for so many bytes of the round: a full round rewrites 64, somewhat more than it makes.
 const SPARSE_EACH: u64 = 192 << 10;
 
+/// As many small chunks as one large one.
+const SMALL_EACH: u64 = SPARSE_EACH * SMALL_MAX as u64 / VALUE_MAX as u64;
+
 /// Less than four in ten live.
 fn is_sparse(extent: &Extent) -> bool {
     u64::from(extent.count) * 10 < u64::from(extent.born) * 4
@@ -51,9 +55,9 @@ impl Snapshot {
     /// For a round of this many bytes.
     pub(super) fn take(index: &mut Index, target: Committed, round: u64) -> Self {
         let mut snapshot = Self { target, ..Self::default() };
-        let sparse_max = (round / SPARSE_EACH) as usize;
+        let mut room = round;
         for id in std::mem::take(&mut index.touched) {
-            snapshot.take_mailbox(index, id, sparse_max);
+            snapshot.take_mailbox(index, id, &mut room);
         }
         for (&(id, seq), &(attempts, deliver_at)) in &index.attempts {
             let Some(mailbox) = index.mailboxes.get_mut(&id) else { continue };
@@ -71,7 +75,7 @@ impl Snapshot {
         snapshot
     }
 
-    fn take_mailbox(&mut self, index: &mut Index, id: u64, sparse_max: usize) {
+    fn take_mailbox(&mut self, index: &mut Index, id: u64, room: &mut u64) {
         let Some(mailbox) = index.mailboxes.get_mut(&id) else { return };
         mailbox.touched = false;
         self.mailboxes.push((id, mailbox.next, mailbox.mark));
@@ -95,7 +99,9 @@ impl Snapshot {
                 .map(|(id, _)| *id)
                 .filter(|id| index.shared.get(id).is_some_and(|it| it.are_few()))
                 .collect();
-            if (is_sparse(extent) || !few.is_empty()) && self.sparse.len() < sparse_max {
+            let costs = if extent.small { SMALL_EACH } else { SPARSE_EACH };
+            if (is_sparse(extent) || !few.is_empty()) && *room >= costs {
+                *room -= costs;
                 extent.changed = false;
                 let extent = extent.clone();
                 self.sparse.push(Sparse { mailbox: id, extent, joined, few });

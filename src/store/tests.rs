@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use redb::ReadableTable;
 
 use crate::broker::{
     Append, Definition, DefinitionKey, DefinitionKind, Fetch, MailboxDefinition, MailboxId,
@@ -46,6 +47,7 @@ fn append(mailbox: u64, seq: u64, message: &Arc<Message>) -> Write {
         message: Arc::clone(message),
         rest: Rest { since: Time(1_005), ..Rest::default() },
         transient: false,
+        keyed: false,
     })
 }
 
@@ -212,6 +214,55 @@ fn body_for_several_mailboxes_is_stored_once() {
         assert_eq!(found[0], (1, Ok(vec![5; 100_000])));
         assert_eq!(found[1], (2, Ok(vec![6; 1_000_000])));
     }
+}
+
+/// Lengths of the chunks in home.
+fn chunks(memory: &Memory) -> Vec<usize> {
+    let home = tables::open(memory.open(tables::HOME).unwrap(), 1 << 20).unwrap();
+    let chunks = home.begin_read().unwrap().open_table(tables::CHUNKS).unwrap();
+    chunks.iter().unwrap().map(|chunk| chunk.unwrap().1.value().len()).collect()
+}
+
+fn keyed(mailbox: u64, seq: u64, message: &Arc<Message>) -> Write {
+    let Write::Append(append) = append(mailbox, seq, message) else { unreachable!() };
+    Write::Append(Append { keyed: true, ..append })
+}
+
+#[test]
+fn messages_with_keys_lie_in_small_chunks() {
+    let memory = Memory::default();
+    let (mut store, _) = open(&memory);
+    let body = |seq: u64| vec![seq as u8; 1000];
+    let mut writes = vec![define(1), define(2)];
+    writes.extend((1..=1000).map(|seq| append(1, seq, &message(&body(seq)))));
+    writes.extend((1..=1000).map(|seq| keyed(2, seq, &message(&body(seq)))));
+    store.commit(&writes, Time(1)).unwrap();
+    store.home().unwrap();
+    assert!(store.reader().home_used_max() < 4_000_000, "{}", store.reader().home_used_max());
+    drop(store);
+    let lengths = chunks(&memory);
+    assert!(lengths[0] > 200_000, "the queue's: {lengths:?}");
+    assert!(lengths[6..].iter().all(|it| *it <= part::SMALL_MAX), "the table's: {lengths:?}");
+    let (store, _) = open(&memory);
+    assert_eq!(fetch(&store.reader(), 2, &[(977, 1)]), vec![(977, Ok(body(977)))]);
+    let all = fetch(&store.reader(), 2, &[(1, 1000)]);
+    assert!(all.into_iter().eq((1..=1000).map(|seq| (seq, Ok(body(seq))))));
+}
+
+#[test]
+fn small_chunks_that_hold_little_are_joined_in_one_round() {
+    let memory = Memory::default();
+    let (mut store, _) = open(&memory);
+    let writes = (1..=6000).map(|seq| keyed(1, seq, &message(&[7; 1000])));
+    let writes: Vec<Write> = std::iter::once(define(1)).chain(writes).collect();
+    store.commit(&writes, Time(1)).unwrap();
+    store.home().unwrap();
+    let gone = (0..1500).map(|four| remove(1, four * 4 + 1, 3));
+    store.commit(&gone.collect::<Vec<_>>(), Time(2)).unwrap();
+    store.home().unwrap();
+    assert_eq!(fetch(&store.reader(), 1, &[(4, 1), (5996, 1)]).len(), 2);
+    drop(store);
+    assert!(chunks(&memory).len() < 150, "{}", chunks(&memory).len());
 }
 
 #[test]

@@ -56,6 +56,7 @@ impl Workload {
             message: Arc::clone(message),
             rest,
             transient,
+            keyed: random.chance(25),
         })
     }
 

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use super::command::{ChannelId, ConnectionId, Consume, ConsumerId, Fetched, Outcome, Run, Seq};
 use super::definition::{CursorDefinition, Definition, DefinitionKey};
-use super::event::{Effect, Fetch, RecoveredMailbox, Rest, Write};
+use super::event::{Append, Effect, Fetch, RecoveredMailbox, Rest, Write};
 use super::lane::{Entry, Place};
 use super::limits::{Limits, MailboxKind};
 use super::mailbox::Mailbox;
@@ -443,7 +443,8 @@ impl Mailbox {
         let Some(stream) = &mut self.stream else { return };
         let rest = Rest { since: turn.now, ..Rest::default() };
         let entry = Entry { seq, message, rest, epoch: turn.epoch, stored: true, acquired: 0 };
-        turn.out.push(Effect::Write(Write::Append(entry.append(self.id, false))));
+        let append = Append { keyed: stream.keys.is_some(), ..entry.append(self.id, false) };
+        turn.out.push(Effect::Write(Write::Append(append)));
         self.ready += 1;
         self.ready_bytes += entry.body_size();
         *turn.memory += entry.message.footprint();
