@@ -172,7 +172,7 @@ impl Broker {
     }
 }
 
-fn same_address(one: &Message, other: &Message) -> bool {
+pub(super) fn same_address(one: &Message, other: &Message) -> bool {
     one.key() == other.key()
         && (one.exchange().same(other.exchange()) || one.exchange() == other.exchange())
 }

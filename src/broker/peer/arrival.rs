@@ -7,14 +7,27 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::parcel::{Parcel, unpack};
+use super::parcel::{Parcel, is_marked, unpack};
 use super::{Arrival, Broker, HOPS_MAX, PeerEvent, Spread};
+use crate::broker::batch::same_address;
+use crate::broker::carry;
 use crate::broker::command::{ConnectionId, MailboxId};
 use crate::broker::definition::{Definition, TakenDefinition};
 use crate::broker::event::{Effect, Event, Write};
+use crate::broker::limits::Overflow;
 use crate::broker::message::Message;
 use crate::broker::name::{Name, Time};
-use crate::broker::publish::{Origin, Targets};
+use crate::broker::publish::{DETACH_SIZE_MAX, Origin, Targets};
+
+/// Where messages with one address go, as long as the broker's generation stays.
+#[derive(Debug)]
+pub(super) struct Way {
+    generation: u64,
+    vhost: Name,
+    exchange: Name,
+    key: Bytes,
+    target: MailboxId,
+}
 
 impl Broker {
     pub(super) fn arrive(
@@ -31,13 +44,20 @@ impl Broker {
         let taken = neighbour.taken.get(&vhost).filter(|(of, _)| *of == outbox);
         let before = taken.map_or(0, |(_, upto)| upto.0);
         let Some(last) = messages.last().map(|(seq, _)| *seq) else { return };
-        let mut count = 0;
         let total = messages.len() as u64;
-        for (seq, message) in messages {
-            if seq.0 > before {
-                count += 1;
+        let mut count = 0;
+        let fresh = messages.into_iter().filter(|(seq, _)| seq.0 > before);
+        let mut fresh = fresh.map(|(_, message)| message).inspect(|_| count += 1).peekable();
+        while let Some(message) = fresh.next() {
+            let Some(target) = self.way_of(&vhost, &message) else {
                 self.take_in(&vhost, message, now, out);
+                continue;
+            };
+            let mut run = vec![message];
+            while let Some(next) = fresh.next_if(|it| same_address(it, &run[0]) && !is_marked(it)) {
+                run.push(next);
             }
+            self.take_in_run(target, run, now, out);
         }
         if let Some(neighbour) = self.peers.neighbours.get_mut(&host) {
             neighbour.arrived += count;
@@ -53,6 +73,44 @@ impl Broker {
             from,
             Event::Peer(PeerEvent::Arrived { outbox, upto: last }),
         ));
+    }
+
+    /// The one mailbox to which the last message led that came from another host, if this one goes the same way.
+    fn way_of(&self, vhost: &Name, message: &Message) -> Option<MailboxId> {
+        let way = self.peers.way.as_ref().filter(|it| it.generation == self.generation)?;
+        let same = way.key == message.key()
+            && way.exchange == *message.exchange()
+            && way.vhost == *vhost
+            && (way.exchange.is_empty() || self.peers.arriving.is_empty())
+            && !is_marked(message);
+        let mailbox = self.mailboxes.get(&way.target).filter(|_| same)?;
+        // Those that compare look at each message by itself.
+        (mailbox.limits.dedup.is_none() && mailbox.recent.is_none()).then_some(way.target)
+    }
+
+    fn take_in_run(
+        &mut self,
+        target: MailboxId,
+        mut run: Vec<Message>,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        self.totals.published += run.len() as u64;
+        run.iter().for_each(|it| self.totals.sizes.count(it.body().len() as u64));
+        let mut turn = carry!(self, now, out);
+        let Some(mailbox) = self.mailboxes.get_mut(&target) else { return };
+        if !mailbox.hands_on() {
+            Message::detach_all(&mut run, DETACH_SIZE_MAX);
+        }
+        for message in run {
+            if mailbox.refuses(&message) {
+                let dead_letter = mailbox.limits.overflow == Overflow::RejectPublishDeadLetter;
+                mailbox.refuse(&Arc::new(message), dead_letter, &mut turn);
+            } else {
+                mailbox.append(Arc::new(message), Time::ZERO, &mut turn);
+            }
+        }
+        self.dirty.push(target);
     }
 
     /// Whether it came to rest wherever it should.
@@ -78,6 +136,15 @@ impl Broker {
         let keys = if keys.is_empty() { &own[..] } else { &keys[..] };
         let (first, more) = keys.split_first().map_or((&[][..], &[][..]), |(a, b)| (&a[..], b));
         let (targets, routed) = self.follow_home(vhost, message.exchange(), first, more, &message);
+        if let ([target], true, true) = (&targets[..], routed.cacheable, more.is_empty()) {
+            self.peers.way = Some(Way {
+                generation: self.generation,
+                vhost: vhost.clone(),
+                exchange: message.exchange().clone(),
+                key: keys[0].clone(),
+                target: *target,
+            });
+        }
         let goes_on = targets.is_empty() && routed.delayed.is_empty();
         let lost = goes_on
             && (!message.exchange().is_empty()

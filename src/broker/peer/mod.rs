@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::adverts::Adverts;
 pub use self::afar::ASK_SIZE;
 use self::afar::Afar;
+use self::arrival::Way;
 pub use self::leave::Fate;
 pub(super) use self::leave::Onward;
 pub use self::outbox::OUTBOX_PREFIX;
@@ -152,6 +153,8 @@ pub(super) struct Peers {
     pub(super) arriving: BTreeSet<MailboxId>,
     /// The broker's generation when bindings were last looked at.
     gathered: u64,
+    /// The way of the last message from another host, if those with its address go the same.
+    way: Option<Way>,
     neighbours: BTreeMap<Name, Neighbour>,
     /// Connections that wait for something later: after which version, and their base.
     waiting: BTreeMap<ConnectionId, (u64, u64)>,
@@ -235,6 +238,7 @@ impl Peers {
             stirred: BTreeSet::new(),
             arriving: BTreeSet::new(),
             gathered: 0,
+            way: None,
             neighbours: BTreeMap::new(),
             waiting: BTreeMap::new(),
             visitors: Visitors::default(),

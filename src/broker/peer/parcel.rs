@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
+use memchr::memmem;
 
 use crate::broker::message::{Message, Properties, Source};
 use crate::broker::name::{Name, Time};
@@ -47,7 +48,7 @@ pub(super) struct Moved {
 /// The message as it rests in an outbox. Keys, if any, are all that it shall be routed by.
 pub(crate) fn pack(message: &Arc<Message>, keys: &[Bytes], hops: u8) -> Arc<Message> {
     let plain = keys.is_empty() && hops == 0 && message.deliver_at == Time::ZERO;
-    let marked = message.properties().header(PARCEL).is_some();
+    let marked = is_marked(message);
     if plain && !marked {
         return message.clone();
     }
@@ -60,6 +61,12 @@ pub(crate) fn pack(message: &Arc<Message>, keys: &[Bytes], hops: u8) -> Arc<Mess
         properties.headers_mut().set(PARCEL, Value::Binary(bytes.into()));
     }
     Arc::new(rebuilt(message, &properties, Time::ZERO))
+}
+
+/// Whether something is packed with the message. Most are not: properties without the name are not even decoded.
+pub(super) fn is_marked(message: &Message) -> bool {
+    memmem::find(message.property_bytes(), PARCEL.as_bytes()).is_some()
+        && message.properties().header(PARCEL).is_some()
 }
 
 /// A message on its way to the new home of the mailbox in which it rested.
@@ -89,6 +96,9 @@ fn put(part: &[u8], bytes: &mut Vec<u8>) {
 
 /// What was packed. Damage counts as nothing packed.
 pub(super) fn unpack(message: Message) -> Parcel {
+    if !is_marked(&message) {
+        return Parcel { message, hops: 0, keys: Vec::new(), moved: None };
+    }
     let packed = message.properties().header(PARCEL).and_then(Value::as_bytes).cloned();
     let Some(packed) = packed else {
         return Parcel { message, hops: 0, keys: Vec::new(), moved: None };

@@ -1,6 +1,7 @@
 //! Two and three brokers with links between them, which lose what was on its way when they break.
 
 mod afar;
+mod arriving;
 mod drain;
 mod home;
 mod hosts;
@@ -302,7 +303,15 @@ fn loops_end() {
     let (dial, guest) = (ConnectionId(it.next), ConnectionId(it.next + 1));
     it.ask(A, guest, Peering::Greet { host: name, run: 1 });
     it.ask(B, dial, Peering::Carry { host: "a".into() });
-    it.links.push(Link { from: B, to: A, dial, guest, outboxes: Vec::new(), slow: false });
+    it.links.push(Link {
+        from: B,
+        to: A,
+        dial,
+        guest,
+        outboxes: Vec::new(),
+        sent: Vec::new(),
+        slow: false,
+    });
     it.hosts[A].put("work", &["round"]);
     it.settle();
     let unroutable: u64 = it.hosts.iter().map(|it| it.house.broker.totals.unroutable).sum();

@@ -18,6 +18,8 @@ pub(super) struct Link {
     pub(super) dial: ConnectionId,
     pub(super) guest: ConnectionId,
     pub(super) outboxes: Vec<(MailboxId, Name)>,
+    /// Messages that were brought and not answered for.
+    pub(super) sent: Vec<(MailboxId, Seq)>,
     /// Deliveries that the other side does not know yet.
     pub(super) slow: bool,
 }
@@ -28,6 +30,13 @@ pub(super) struct Hosts {
     pub(super) next: u64,
     /// Bodies that no other host takes.
     pub(super) too_large: BTreeSet<String>,
+}
+
+fn on_its_way(delivery: &Delivery) -> (Seq, Message) {
+    let mut message = delivery.message.detached();
+    message.id = delivery.message.id;
+    message.again = delivery.redelivered;
+    (delivery.seq, message)
 }
 
 impl Host {
@@ -104,7 +113,8 @@ impl Hosts {
         let host = self.hosts[to].name.clone();
         self.ask(from, dial, Peering::Carry { host });
         self.ask(from, dial, Peering::Advertise { after: known, base: 0 });
-        self.links.push(Link { from, to, dial, guest, outboxes: Vec::new(), slow: false });
+        let (outboxes, sent) = (Vec::new(), Vec::new());
+        self.links.push(Link { from, to, dial, guest, outboxes, sent, slow: false });
     }
 
     pub(super) fn cut(&mut self, from: usize, to: usize) {
@@ -147,7 +157,8 @@ impl Hosts {
         let Link { from, to, dial, guest, slow, .. } = self.links[at];
         let events = self.take(from, dial);
         let moved = !events.is_empty();
-        for event in events {
+        let mut events = events.into_iter().peekable();
+        while let Some(event) = events.next() {
             match event {
                 Event::Peer(PeerEvent::Carries { outbox, vhost }) => {
                     self.links[at].outboxes.push((outbox, vhost));
@@ -166,10 +177,16 @@ impl Hosts {
                     let outboxes = &self.links[at].outboxes;
                     let vhost = outboxes.iter().find(|(id, _)| *id == delivery.mailbox);
                     let (outbox, vhost) = vhost.expect("an outbox that was told").clone();
-                    let mut message = delivery.message.detached();
-                    message.id = delivery.message.id;
-                    message.again = delivery.redelivered;
-                    let messages = vec![(delivery.seq, message)];
+                    let mut messages = vec![on_its_way(&delivery)];
+                    // Neighbours go together, as over a real link.
+                    while let Some(Event::Delivered(next)) = events.next_if(|event| {
+                        matches!(event, Event::Delivered(it)
+                            if it.mailbox == outbox && !self.is_too_large(it))
+                    }) {
+                        messages.push(on_its_way(&next));
+                    }
+                    let sent = messages.iter().map(|(seq, _)| (outbox, *seq));
+                    self.links[at].sent.extend(sent);
                     let arrival = Arrival { vhost, outbox, messages };
                     self.ask(to, guest, Peering::Arrive(arrival));
                 }
@@ -203,8 +220,10 @@ impl Hosts {
                 }
                 _ => continue,
             };
-            let run = Run { mailbox: outbox, first: upto, count: 1 };
-            let deliveries = [run].into_iter().collect();
+            let taken = |it: &mut (MailboxId, Seq)| it.0 == outbox && it.1 <= upto;
+            let taken = self.links[at].sent.extract_if(.., taken);
+            let run = |(mailbox, first)| Run { mailbox, first, count: 1 };
+            let deliveries = taken.map(run).collect();
             let settle = Settle { channel: ChannelId(0), deliveries, outcome: Outcome::Accepted };
             self.hosts[from].house.apply(dial, Command::Settle(settle));
         }
