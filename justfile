@@ -44,7 +44,7 @@ planted:
 bench NAME="core":
     cargo bench --bench {{NAME}}
 
-# What streams, keys, groups and delays are held to: keys, delayed, queue, many, groups, large. `BENCH_GB=5 just figures large`.
+# What streams, keys, groups, delays and links are held to: keys, delayed, queue, many, groups, hosts, large. `BENCH_GB=5 just figures large`.
 figures *PARTS:
     cargo bench --bench figures -- {{PARTS}}
 

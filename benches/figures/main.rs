@@ -1,4 +1,4 @@
-//! What streams, keys, groups and delays are held to, over the native protocol on loopback, with a broker of their own.
+//! What streams, keys, groups, delays and links are held to, over the native protocol on loopback, with brokers of their own.
 //!
 //! `cargo bench --bench figures` runs all parts, `cargo bench --bench figures -- keys delayed` some of them.
 //! `BENCH_DIR` says where the data goes, `BENCH_GB` how large the large stream is (20; it needs that much room).
@@ -7,6 +7,7 @@
 
 mod delayed;
 mod groups;
+mod hosts;
 mod keys;
 mod large;
 mod load;
@@ -20,12 +21,13 @@ use load::Outcome;
 
 type Part = (&'static str, fn(PathBuf) -> Outcome);
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("keys", keys::run),
     ("delayed", delayed::run),
     ("queue", queue::run),
     ("many", many::run),
     ("groups", groups::run),
+    ("hosts", hosts::run),
     ("large", large::run),
 ];
 

@@ -12,17 +12,31 @@ use super::load::Failure;
 pub(crate) struct Serving {
     child: Child,
     directory: PathBuf,
-    address: String,
+    pub(crate) address: String,
+    /// Where other hosts link to it; empty without.
+    pub(crate) peers: String,
     /// From its start until it said so.
     pub(crate) ready_after: Duration,
 }
 
 impl Serving {
     pub(crate) fn start(directory: &Path) -> Result<Self, Failure> {
+        Self::start_with(directory, &["--peer-listen", "none"])
+    }
+
+    /// One of several hosts, which dials another one.
+    pub(crate) fn start_host(directory: &Path, name: &str, dial: &[&str]) -> Result<Self, Failure> {
+        let mut options = vec!["--peer-listen", "127.0.0.1:0", "--host-name", name];
+        options.extend(dial.iter().flat_map(|address| ["--peer", address]));
+        Self::start_with(directory, &options)
+    }
+
+    fn start_with(directory: &Path, options: &[&str]) -> Result<Self, Failure> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
         command.args(["serve", "--native-listen", "127.0.0.1:0", "--log", "warn", "--data-dir"]);
         command.arg(directory);
-        for listener in ["amqp", "stomp", "http", "peer"] {
+        command.args(options);
+        for listener in ["amqp", "stomp", "http"] {
             command.args([format!("--{listener}-listen"), "none".into()]);
         }
         let begun = Instant::now();
@@ -32,12 +46,15 @@ impl Serving {
             child,
             directory: directory.into(),
             address: String::new(),
+            peers: String::new(),
             ready_after: Duration::ZERO,
         };
         for line in lines {
             let line = line?;
             if let Some(address) = line.strip_prefix("listening native ") {
                 serving.address = address.into();
+            } else if let Some(address) = line.strip_prefix("listening peers ") {
+                serving.peers = address.into();
             } else if line == "ready" {
                 serving.ready_after = begun.elapsed();
                 return Ok(serving);
@@ -54,7 +71,11 @@ impl Serving {
     }
 
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        let connect = Connect { address: self.address.clone(), ..Connect::default() };
+        Self::client_at(&self.address).await
+    }
+
+    pub(crate) async fn client_at(address: &str) -> Result<Client, Failure> {
+        let connect = Connect { address: address.into(), ..Connect::default() };
         Ok(Client::connect(&connect).await?)
     }
 
