@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pillarbox::broker::{Table, Value};
 use pillarbox::client::{Binding, Client, Connect, Defined, List, Mailbox, NewMessage, Subscribe};
+use pillarbox_native::Code;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -685,4 +686,74 @@ async fn a_push_that_is_purged_on_its_way_home_is_refused() {
     let pushed = waiting.await.expect("an answer");
     assert_eq!(pushed.taken, 0, "{pushed:?}");
     assert!(pushed.into_result().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_goes_to_hosts_with_the_tags_that_it_names() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let tags = ("PILLARBOX__PEERS__TAGS", "gpu,eu");
+    let b = Broker::start_with(directory.path(), "b", "127.0.0.1:0", &[], &[tags]);
+    let ports = ["AMQP", "STOMP"].map(|it| format!("PILLARBOX__LISTEN__{it}"));
+    let settings = [(&*ports[0], "127.0.0.1:0"), (&*ports[1], "127.0.0.1:0")];
+    let a = Broker::start_with(directory.path(), "a", "127.0.0.1:0", &[&b.peers], &settings);
+    let (to_a, to_b) = (a.client().await, b.client().await);
+    for host in [&a, &b] {
+        let said = host.cli(&["mailbox", "declare", "work", "--argument", "x-spread=anycast"]);
+        assert_eq!(said.0, 0, "{}", said.1);
+    }
+    knows(&to_a, "b", 1, 0).await;
+    let said = a.cli(&["peer", "list"]).1;
+    assert!(said.contains("TAGS") && said.contains("gpu"), "{said}");
+    let shown: serde_json::Value = serde_json::from_str(&a.get("/api/peers")).expect("JSON");
+    assert_eq!(shown[0]["tags"], serde_json::json!(["gpu", "eu"]));
+
+    // The queue of the own host would come first.
+    let uri = format!("amqp://{}", a.amqp);
+    let properties = lapin::ConnectionProperties::default();
+    let connection = lapin::Connection::connect(&uri, properties).await.expect("a connection");
+    let channel = connection.create_channel().await.expect("a channel");
+    let options = lapin::options::ConfirmSelectOptions::default();
+    channel.confirm_select(options).await.expect("confirms");
+    let tag = |it: &str| lapin::types::AMQPValue::LongString(it.into());
+    let all = lapin::types::FieldArray::from(vec![tag("eu"), tag("gpu")]);
+    let mut headers = lapin::types::FieldTable::default();
+    headers.insert("x-spread-tags".into(), lapin::types::AMQPValue::FieldArray(all));
+    let properties = lapin::BasicProperties::default().with_headers(headers);
+    let options = lapin::options::BasicPublishOptions::default();
+    let sent = channel.basic_publish("".into(), "work".into(), options, b"amqp", properties);
+    assert!(sent.await.expect("sent").await.expect("an answer").is_ack());
+    let socket = TcpStream::connect(&a.stomp).expect("it listens");
+    let mut stomp = BufReader::new(socket.try_clone().expect("a socket"));
+    let say = |text: &str| (&socket).write_all(text.as_bytes()).expect("taken");
+    say("CONNECT\naccept-version:1.2\nhost:/\nlogin:guest\npasscode:guest\n\n\0");
+    assert!(stomp_frame(&mut stomp).starts_with("CONNECTED"));
+    say("SEND\ndestination:/amq/queue/work\nx-spread-tags:gpu\nreceipt:1\n\nstomp\0");
+    assert!(stomp_frame(&mut stomp).contains("receipt-id:1"));
+    let push = async |client: &Client, body: &str, tags: &str| {
+        let message = NewMessage::from(body).header("x-spread-tags", tags);
+        client.push("work", message).await
+    };
+    push(&to_a, "native", "eu").await.expect("taken");
+    let said = a.cli(&["push", "work", "command line", "--header", "x-spread-tags=gpu"]);
+    assert_eq!(said.0, 0, "{}", said.1);
+    to_a.push("work", NewMessage::from("own")).await.expect("taken");
+    let mut taken = take(&to_b, "work", 4).await;
+    taken.sort();
+    assert_eq!(taken, ["amqp", "command line", "native", "stomp"]);
+    assert_eq!(take(&to_a, "work", 1).await, ["own"]);
+    let refused = push(&to_a, "m", "gpu,tpu").await.expect_err("nobody has both");
+    assert_eq!(refused.code(), Some(Code::NotFound), "{refused}");
+    let refused = push(&to_a, "m", "a b").await.expect_err("no host is called so");
+    assert_eq!(refused.code(), Some(Code::Precondition), "{refused}");
+
+    // It comes back as another kind of host.
+    let b = b.restart(&[&a.peers]);
+    until("the new tags", async || {
+        let row = peer(&to_a, "b").await?;
+        row.get("tags").is_none().then_some(())
+    })
+    .await;
+    let refused = push(&to_a, "m", "gpu").await.expect_err("nobody has it any longer");
+    assert_eq!(refused.code(), Some(Code::NotFound), "{refused}");
+    drop(b);
 }

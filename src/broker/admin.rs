@@ -184,7 +184,7 @@ impl Broker {
                     stream.restore_cursor(it, now);
                 }
             }
-            Definition::Route(_) | Definition::Taken(_) => {
+            Definition::Route(_) | Definition::Taken(_) | Definition::Host(_) => {
                 return Err(Refusal::NotAllowed("only hosts speak of themselves".into()));
             }
             Definition::Publication(it) => {
@@ -335,7 +335,7 @@ impl Broker {
             DefinitionKind::Parameter => {
                 self.parameters.remove(key);
             }
-            DefinitionKind::Route | DefinitionKind::Taken => {
+            DefinitionKind::Route | DefinitionKind::Taken | DefinitionKind::Host => {
                 return Err(Refusal::NotAllowed("only hosts speak of themselves".into()));
             }
             // They go by themselves.
@@ -399,6 +399,7 @@ impl Broker {
                 Definition::Binding(it) => self.restore_binding(it),
                 Definition::Route(it) => self.restore_route(it, now, out),
                 Definition::Taken(it) => self.restore_taken(it),
+                Definition::Host(it) => self.restore_host(it),
                 // What was accepted once is not refused now; a broken pattern grants nothing.
                 other => drop(self.put(other, now, &mut Vec::new())),
             }

@@ -173,6 +173,7 @@ impl Broker {
 }
 
 pub(super) fn same_address(one: &Message, other: &Message) -> bool {
-    one.key() == other.key()
+    !one.wants_tags
+        && one.key() == other.key()
         && (one.exchange().same(other.exchange()) || one.exchange() == other.exchange())
 }

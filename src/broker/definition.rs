@@ -23,6 +23,7 @@ pub enum Definition {
     Route(RouteDefinition),
     Taken(TakenDefinition),
     Publication(PublicationDefinition),
+    Host(HostDefinition),
 }
 
 /// Finds a definition: its kind, and names that are unique within the kind.
@@ -48,6 +49,7 @@ pub enum DefinitionKind {
     Route,
     Taken,
     Publication,
+    Host,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -269,6 +271,13 @@ pub struct TakenDefinition {
     pub upto: Seq,
 }
 
+/// Which tags another host has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostDefinition {
+    pub host: Name,
+    pub tags: Vec<Name>,
+}
+
 impl RouteDefinition {
     pub fn mailbox_key(host: &Name, vhost: &Name, name: &Name) -> DefinitionKey {
         let part = |text: &str| Bytes::copy_from_slice(text.as_bytes());
@@ -351,6 +360,7 @@ impl Definition {
             }
             Self::Route(it) => return it.key(),
             Self::Taken(it) => (DefinitionKind::Taken, vec![text(&it.host), text(&it.vhost)]),
+            Self::Host(it) => (DefinitionKind::Host, vec![text(&it.host)]),
             Self::Publication(it) => (
                 DefinitionKind::Publication,
                 vec![text(&it.vhost), text(&it.mailbox), it.id.0.clone()],

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::name::{Name, Time};
+use super::peer::SPREAD_TAGS;
 use super::value::Table;
 
 /// What the place of a message in a mailbox takes, about.
@@ -88,6 +89,8 @@ pub struct Message {
     pub deliver_at: Time,
     /// Another host may have sent it before, and somebody may have seen it here.
     pub again: bool,
+    /// Its publisher says which hosts may take it (`x-spread-tags`). Where it was not published here this is not told.
+    pub wants_tags: bool,
     parts: Parts,
     /// Filled by the first reader that needs the neutral form.
     decoded: OnceLock<Box<Properties>>,
@@ -100,7 +103,15 @@ impl Message {
 
     /// A message as it comes back from the store.
     pub fn restored(parts: Parts, id: MessageId, accepted: Time) -> Self {
-        Self { id, accepted, deliver_at: Time::ZERO, again: false, parts, decoded: OnceLock::new() }
+        Self {
+            id,
+            accepted,
+            deliver_at: Time::ZERO,
+            again: false,
+            wants_tags: false,
+            parts,
+            decoded: OnceLock::new(),
+        }
     }
 
     /// A message from parts that do not lie in one buffer yet.
@@ -123,7 +134,9 @@ impl Message {
             priority: source.properties.priority.unwrap_or(0),
             expiration_ms: source.properties.expiration_ms(),
         };
-        Self::new(parts, source.accepted)
+        let mut message = Self::new(parts, source.accepted);
+        message.wants_tags = source.properties.header(SPREAD_TAGS).is_some();
+        message
     }
 
     pub fn exchange(&self) -> &Name {
@@ -199,6 +212,7 @@ impl Message {
         let mut own = Self::restored(parts, self.id, self.accepted);
         own.deliver_at = self.deliver_at;
         own.again = self.again;
+        own.wants_tags = self.wants_tags;
         own
     }
 

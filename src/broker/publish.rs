@@ -13,7 +13,7 @@ use super::keep::is_keeper_name;
 use super::limits::{Overflow, TIME_SPAN_MAX_MS};
 use super::message::{Message, MessageId};
 use super::name::{Name, Time};
-use super::peer::{Spread, is_outbox_name};
+use super::peer::{Choice, Spread, check_tags, is_outbox_name};
 use super::refusal::{Action, Kind, Refusal};
 use super::repeat::Repeat;
 use super::routing::Routed;
@@ -96,9 +96,7 @@ impl Broker {
                 let more = more_keys.as_deref().map_or(&[][..], Vec::as_slice);
                 let vhost = self.check_publish(from, &message, more)?;
                 self.note_publisher(from, out);
-                let replied = message.key().starts_with(REPLY_PREFIX.as_bytes())
-                    && message.exchange().is_empty()
-                    && self.reply(&vhost, &message, out);
+                let replied = is_reply_address(&message) && self.reply(&vhost, &message, out);
                 let targets = if replied {
                     None
                 } else {
@@ -167,7 +165,7 @@ impl Broker {
         has_more_keys: bool,
         confirm: bool,
     ) -> Option<Targets> {
-        if has_more_keys || self.traces_of(from) {
+        if has_more_keys || message.wants_tags || self.traces_of(from) {
             return None;
         }
         let connection = self.connections.get_mut(&from)?;
@@ -198,6 +196,7 @@ impl Broker {
             return Err(Refusal::NotAllowed(why.into()));
         }
         check_expiration(message)?;
+        check_tags(message)?;
         let exchange = message.exchange();
         self.access.check(&user, &vhost_name, Action::Write, Kind::Exchange, exchange)?;
         let missing =
@@ -235,17 +234,17 @@ impl Broker {
         self.totals.published += 1;
         self.totals.sizes.count(message.body().len() as u64);
         self.give_id(&mut message, now);
-        let replied = message.key().starts_with(REPLY_PREFIX.as_bytes())
-            && message.exchange().is_empty()
-            && self.reply(&vhost, &message, out);
+        let replied = is_reply_address(&message) && self.reply(&vhost, &message, out);
         if replied {
             self.flows[0].inflow.count(true, false);
             return Ok(super::Reply::Routed(true));
         }
+        let choice = Choice::of(&message);
+        let choice = choice.as_ref();
         let (targets, routed) = if message.exchange().is_empty() {
-            self.find_by_key(&vhost, message.key())
+            self.find_by_key(&vhost, message.key(), choice)
         } else {
-            self.follow(&vhost, message.exchange(), message.key(), &[], &message)
+            self.follow(&vhost, message.exchange(), (message.key(), &[]), &message, choice)
         };
         let copies = targets.len() + routed.delayed.len();
         let passage = Passage { inwards: 1, outwards: copies as u64 };
@@ -275,12 +274,15 @@ impl Broker {
         now: Time,
         out: &mut Vec<Effect>,
     ) -> Option<Targets> {
+        let choice = Choice::of(message);
+        let choice = choice.as_ref();
         let (targets, routed) = if message.exchange().is_empty() && more_keys.is_empty() {
-            self.find_by_key(vhost_name, message.key())
+            self.find_by_key(vhost_name, message.key(), choice)
         } else {
-            self.follow(vhost_name, message.exchange(), message.key(), more_keys, message)
+            let keys = (message.key(), more_keys);
+            self.follow(vhost_name, message.exchange(), keys, message, choice)
         };
-        if routed.cacheable {
+        if routed.cacheable && !message.wants_tags {
             let generation = self.generation;
             let channel = self.channel_mut(from, channel);
             let untold = channel.take_passage();
@@ -305,21 +307,27 @@ impl Broker {
     }
 
     /// The default exchange: a mailbox by its name, as `follow` finds it too.
-    fn find_by_key(&self, vhost: &Name, key: &[u8]) -> (Targets, Routed) {
+    fn find_by_key(&self, vhost: &Name, key: &[u8], choice: Option<&Choice>) -> (Targets, Routed) {
         let name = std::str::from_utf8(key).ok().filter(|name| !is_hidden(name));
         let mut found = Routed { cacheable: true, delayed: Vec::new() };
         let Some((name, of)) = name.zip(self.vhosts.get(vhost)) else {
             return (Targets::new(), found);
         };
-        let mut targets: Targets = of.mailboxes.get(name).copied().into_iter().collect();
+        let here = of.mailboxes.get(name).copied();
+        let may = |id: &MailboxId| {
+            self.mailboxes.get(id).is_some_and(|it| self.peers.may_take(it, choice))
+        };
+        let taken = here.filter(|id| choice.is_none() || may(id));
+        let mut targets: Targets = taken.into_iter().collect();
         if let Some(homes) = of.away.get(name) {
             let spread = of.spreads.get(name).copied();
-            if targets.is_empty() && spread != Some(Spread::Fanout) {
-                let host = self.peers.pick(homes, spread, self.totals.published);
+            let elsewhere = here.is_none() || spread == Some(Spread::Anycast);
+            if targets.is_empty() && elsewhere && spread != Some(Spread::Fanout) {
+                let host = self.peers.pick(homes, spread, choice, self.totals.published);
                 targets.extend(host.and_then(|host| of.outboxes.get(host)).copied());
                 found.cacheable = spread.is_none();
             } else {
-                targets.extend(self.copies_abroad(of, name));
+                targets.extend(self.copies_abroad(of, name, choice));
             }
         }
         (targets, found)
@@ -330,11 +338,13 @@ impl Broker {
         &'a self,
         of: &'a Vhost,
         name: &str,
+        choice: Option<&'a Choice>,
     ) -> impl Iterator<Item = MailboxId> + 'a {
         let here = of.mailboxes.get(name).and_then(|id| self.mailboxes.get(id));
         let here = here.is_none_or(|it| it.declared.spread == Some(Spread::Fanout));
         let fanout = here && of.spreads.get(name) == Some(&Spread::Fanout);
         let homes = of.away.get(name).filter(|_| fanout).into_iter().flatten();
+        let homes = homes.filter(move |it| self.peers.suits(&it.host, choice));
         homes.filter_map(|it| of.outboxes.get(&it.host)).copied()
     }
 
@@ -342,11 +352,11 @@ impl Broker {
         &mut self,
         vhost: &Name,
         exchange: &Name,
-        key: &[u8],
-        more_keys: &[Bytes],
+        keys: (&[u8], &[Bytes]),
         message: &Arc<Message>,
+        choice: Option<&Choice>,
     ) -> (Targets, Routed) {
-        self.walk(vhost, exchange, (key, more_keys), message, true)
+        self.walk(vhost, exchange, keys, message, choice, true)
     }
 
     /// Only to what is here: the message comes from another host.
@@ -358,7 +368,7 @@ impl Broker {
         more_keys: &[Bytes],
         message: &Arc<Message>,
     ) -> (Targets, Routed) {
-        self.walk(vhost, exchange, (key, more_keys), message, false)
+        self.walk(vhost, exchange, (key, more_keys), message, None, false)
     }
 
     fn walk(
@@ -367,6 +377,7 @@ impl Broker {
         exchange: &Name,
         (key, more_keys): (&[u8], &[Bytes]),
         message: &Arc<Message>,
+        choice: Option<&Choice>,
         abroad: bool,
     ) -> (Targets, Routed) {
         let nowhere = Routed { cacheable: false, delayed: Vec::new() };
@@ -374,22 +385,36 @@ impl Broker {
         let (mailboxes, away, outboxes) = (&of.mailboxes, &of.away, &of.outboxes);
         let (spreads, peers, turn) = (&of.spreads, &self.peers, self.totals.published);
         let all = &self.mailboxes;
+        let may = |name: &Name| {
+            let mailbox = mailboxes.get(name).and_then(|id| all.get(id));
+            mailbox.is_none_or(|it| peers.may_take(it, choice))
+        };
         let find = |name: &str| {
             if is_hidden(name) {
                 return None;
             }
+            let spread = spreads.get(name).copied();
             if let Some((name, _)) = mailboxes.get_key_value(name) {
-                return Some(name.clone());
+                if choice.is_none() || may(name) {
+                    return Some(name.clone());
+                } else if spread != Some(Spread::Anycast) {
+                    return None;
+                }
             }
             let homes = away.get(name).filter(|_| abroad)?;
-            let host = peers.pick(homes, spreads.get(name).copied(), turn)?;
+            let host = peers.pick(homes, spread, choice, turn)?;
             all.get(outboxes.get(host)?).map(|outbox| outbox.name.clone())
         };
         self.names.clear();
         let exchanges = &mut of.exchanges;
         let out = &mut self.names;
         let routed = if abroad {
-            exchanges.route(exchange, key, more_keys, message, &find, out)
+            match choice {
+                None => exchanges.route(exchange, key, more_keys, message, &find, out),
+                Some(_) => {
+                    exchanges.route_among(exchange, (key, more_keys), message, &find, &may, out)
+                }
+            }
         } else {
             exchanges.route_home(exchange, key, more_keys, message, &find, out)
         };
@@ -405,7 +430,7 @@ impl Broker {
         {
             let names = std::iter::once(key).chain(more_keys.iter().map(|key| &key[..]));
             for name in names.filter_map(|key| std::str::from_utf8(key).ok()) {
-                for id in self.copies_abroad(of, name) {
+                for id in self.copies_abroad(of, name, choice) {
                     if !targets.contains(&id) {
                         targets.push(id);
                     }
@@ -561,7 +586,10 @@ impl Broker {
     fn bury_one(&mut self, burial: Burial, now: Time, out: &mut Vec<Effect>) {
         let Burial { vhost, exchange, keys, message, dead, waits } = burial;
         let (key, more) = keys.split_first().map_or((&[][..], &[][..]), |(a, b)| (&a[..], b));
-        let (mut targets, routed) = self.follow(&vhost, &exchange, key, more, &message);
+        // A dead letter goes wherever it is told to, whatever hosts its publisher wanted.
+        let choice = if dead { None } else { Choice::of(&message) };
+        let choice = choice.as_ref();
+        let (mut targets, routed) = self.follow(&vhost, &exchange, (key, more), &message, choice);
         let leads_somewhere = !targets.is_empty() || !routed.delayed.is_empty();
         if dead {
             let mailboxes = &self.mailboxes;
@@ -593,6 +621,11 @@ impl Broker {
         let origin = if dead { Origin::Mailbox } else { Origin::Publisher };
         self.place(&targets, message, origin, now, out);
     }
+}
+
+/// Somebody waits for it as the answer to a request.
+pub(super) fn is_reply_address(message: &Message) -> bool {
+    message.exchange().is_empty() && message.key().starts_with(REPLY_PREFIX.as_bytes())
 }
 
 /// Nobody reaches it by its name.

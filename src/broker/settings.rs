@@ -1,5 +1,7 @@
 //! Limits and habits of the core. Every queue has a bound here.
 
+use super::name::Name;
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Part of every message id.
@@ -7,6 +9,8 @@ pub struct Settings {
     /// Grows with every start of this host, in seconds: positions of outboxes count on from it. 0 where there are no other
     /// hosts.
     pub start: u64,
+    /// What kind of host this is, for publishers that want one with such tags.
+    pub tags: Vec<Name>,
     /// Delivered to a connection and not yet written to its socket: beyond this it gets no more for a while.
     pub window_bytes: u64,
     pub window_deliveries: u32,
@@ -42,6 +46,7 @@ impl Default for Settings {
         Self {
             host: 0,
             start: 0,
+            tags: Vec::new(),
             window_bytes: 1 << 20,
             window_deliveries: 4096,
             hot_messages: 1024,

@@ -141,7 +141,7 @@ impl Broker {
         });
         copy.id = self.next_id(now);
         let copy = Arc::new(copy);
-        let (targets, _) = self.follow(vhost, &exchange, key, &[], &copy);
+        let (targets, _) = self.follow(vhost, &exchange, (key, &[]), &copy, None);
         self.place(&targets, copy, Origin::Mailbox, now, out);
     }
 }

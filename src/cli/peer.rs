@@ -88,7 +88,7 @@ async fn list(broker: &Broker) -> Result<(), Failure> {
             row.set("age", Value::text(&age));
         }
     }
-    let columns = ["name", "to", "from", "messages", "bytes", "age", "mailboxes", "error"];
+    let columns = ["name", "to", "from", "messages", "bytes", "age", "mailboxes", "tags", "error"];
     show::rows(&rows, &columns, broker.json)
 }
 

@@ -250,7 +250,7 @@ sections! {
         hosts: PeerAddresses = PeerAddresses::default(),
         /// What people call this host: one name for each host. Without it, the machine's name.
         name: Option<HostName> = None,
-        /// Words that say what kind of host this is, with commas between them.
+        /// Words that say what kind of host this is, with commas between them: publishers can [want hosts with them](peers.md#hosts-with-tags).
         tags: HostTags = HostTags::default(),
         /// Where other hosts dial this one. Without it, the address of `listen.peers`, or where that is all of this machine's addresses, the one it reaches other hosts from.
         advertise: Option<PeerAddress> = None,

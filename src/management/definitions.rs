@@ -143,7 +143,8 @@ impl Export {
             Definition::Cursor(_)
             | Definition::Publication(_)
             | Definition::Route(_)
-            | Definition::Taken(_) => return,
+            | Definition::Taken(_)
+            | Definition::Host(_) => return,
         };
         if single && let Value::Object(row) = &mut row {
             row.remove("vhost");

@@ -11,8 +11,10 @@ pub fn peer(view: &PeerView, now: Time) -> Value {
         None => json!({"state": "down"}),
     };
     let shadowed: Vec<&str> = view.shadowed.iter().map(|name| name.as_str()).collect();
+    let tags: Vec<&str> = view.tags.iter().map(|tag| tag.as_str()).collect();
     json!({
         "name": view.host.as_str(),
+        "tags": tags,
         "to": state(view.carried_since),
         "from": state(view.greeted_since),
         "messages": view.messages,
@@ -78,6 +80,7 @@ mod tests {
     fn view() -> PeerView {
         PeerView {
             host: "b".into(),
+            tags: vec!["gpu".into()],
             carried_since: Some(Time(5000)),
             greeted_since: None,
             error: Some((Time(7), "refused".into())),
@@ -100,7 +103,7 @@ mod tests {
         assert_eq!(shown["from"], json!({"state": "down"}));
         assert_eq!(shown["oldest_age_ms"], json!(2500));
         assert_eq!(shown["error"], json!({"text": "refused", "at_ms": 7}));
-        assert_eq!(shown["shadowed"], json!(["work"]));
+        assert_eq!((&shown["shadowed"], &shown["tags"]), (&json!(["work"]), &json!(["gpu"])));
     }
 
     #[test]

@@ -180,7 +180,8 @@ impl Guest {
         if let Some(objection) = handshake::objection(meeting) {
             return Err(Fault::new(Code::InUse, objection));
         }
-        let greeting = Peering::Greet { host: host.name.clone(), run: host.run };
+        let greeting =
+            Peering::Greet { host: host.name.clone(), run: host.run, tags: host.tags.clone() };
         out.commands.push(Command::Peer(Box::new(greeting)));
         self.state = State::Welcomed { proof, host };
         Ok(())

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::broker::Name;
+use crate::broker::{HOST_NAME_SIZE_MAX, HOST_TAGS_MAX, Name, is_host_name};
 
 /// Made once for each data directory, and the same for ever.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -140,8 +140,8 @@ pub struct Host {
 }
 
 impl Host {
-    pub const NAME_SIZE_MAX: usize = 63;
-    pub const TAGS_MAX: usize = 32;
+    pub const NAME_SIZE_MAX: usize = HOST_NAME_SIZE_MAX;
+    pub const TAGS_MAX: usize = HOST_TAGS_MAX;
 
     /// Whether name and tags are in the form that settings are held to; what comes from elsewhere is asked too.
     pub fn is_well_formed(&self) -> bool {
@@ -152,11 +152,7 @@ impl Host {
 
 /// A host's name, or one of its tags.
 pub fn host_name(text: &str) -> Result<Name, NotAHostName> {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    if text.is_empty() || text.len() > Host::NAME_SIZE_MAX || !text.bytes().all(known) {
-        return Err(NotAHostName);
-    }
-    Ok(text.into())
+    if is_host_name(text) { Ok(text.into()) } else { Err(NotAHostName) }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

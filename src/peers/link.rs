@@ -206,7 +206,8 @@ impl Link {
             return Err(objection.into());
         }
         let peer = |peering| Command::Peer(Box::new(peering));
-        out.commands.push(peer(Peering::Carry { host: host.name.clone() }));
+        let (name, tags) = (host.name.clone(), host.tags.clone());
+        out.commands.push(peer(Peering::Carry { host: name, tags }));
         out.commands.push(peer(Peering::Advertise { after: welcome.known, base: 0 }));
         out.remarks.push(format!("linked to host {}", host.name));
         self.state = State::Open(Box::new(Open {

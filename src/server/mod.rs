@@ -174,7 +174,8 @@ impl Server {
             false => None,
         };
         let start = members.as_ref().map_or(0, |it| it.me().incarnation);
-        let settings = Settings { start, ..broker_settings(&config)? };
+        let tags = config.peers.tags.0.clone();
+        let settings = Settings { start, tags, ..broker_settings(&config)? };
         #[cfg(feature = "planted")]
         let early = settings.plant == Some(Plant::ConfirmBeforeSync);
         let mut effects = Vec::new();

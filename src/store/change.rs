@@ -136,6 +136,7 @@ pub(super) fn key_bytes(key: &DefinitionKey) -> Vec<u8> {
         DefinitionKind::Route => b"route",
         DefinitionKind::Taken => b"taken",
         DefinitionKind::Publication => b"publication",
+        DefinitionKind::Host => b"host",
     };
     let mut bytes = kind.to_vec();
     bytes.push(0);

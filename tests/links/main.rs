@@ -66,7 +66,7 @@ fn host(number: u128) -> Host {
         name: name.into(),
         incarnation: 1,
         run: 1,
-        tags: vec![],
+        tags: vec!["gpu".into()],
         address: None,
     }
 }
@@ -305,12 +305,15 @@ fn two_hosts_with_one_secret_are_linked(#[case] chunk: usize) {
     talk.tick();
     talk.run();
     let greeting = format!("{:?}", talk.asked_by_guest);
-    assert_eq!(greeting, r#"[Peer(Greet { host: "a", run: 1 })]"#);
+    assert_eq!(greeting, r#"[Peer(Greet { host: "a", run: 1, tags: ["gpu"] })]"#);
     assert!(talk.asked_by_link.is_empty(), "nothing is said before the welcome");
     talk.tell_guest(Event::Peer(PeerEvent::Greeted { known: 5 }));
     talk.run();
     let asked = format!("{:?}", talk.asked_by_link);
-    assert_eq!(asked, r#"[Peer(Carry { host: "b" }), Peer(Advertise { after: 5, base: 0 })]"#);
+    assert_eq!(
+        asked,
+        r#"[Peer(Carry { host: "b", tags: ["gpu"] }), Peer(Advertise { after: 5, base: 0 })]"#
+    );
     assert!(talk.at_link.0.lock().expect("no panic").get(HostId(2)).expect("met").linked);
     drop(talk.link);
     assert!(!talk.at_link.0.lock().expect("no panic").get(HostId(2)).expect("met").linked);

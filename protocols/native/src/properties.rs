@@ -35,13 +35,22 @@ impl<'a> PropertiesRef<'a> {
     /// Checks every byte. Empty input is properties without a field.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        Self::parse_with(bytes, |_| ())
+    }
+
+    /// As `parse`, and tells the name of each header.
+    #[inline]
+    pub fn parse_with(
+        bytes: &'a [u8],
+        mut header: impl FnMut(&'a [u8]),
+    ) -> Result<Self, Malformed> {
         if bytes.is_empty() || bytes == [0, 0] {
             return Ok(Self::default());
         }
-        Self::parse_fields(bytes).map_err(|_| Malformed::Properties)
+        Self::parse_fields(bytes, &mut header).map_err(|_| Malformed::Properties)
     }
 
-    fn parse_fields(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    fn parse_fields(bytes: &'a [u8], header: &mut impl FnMut(&'a [u8])) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let flags = reader.u16()?;
         if flags & !KNOWN != 0 {
@@ -60,7 +69,10 @@ impl<'a> PropertiesRef<'a> {
             }
         }
         if flags & HEADERS != 0 {
-            skip_table(&mut reader, 0)?;
+            for _ in 0..reader.u32()? {
+                header(reader.long()?);
+                skip_value(&mut reader, 1)?;
+            }
         }
         if flags & DELIVERY_MODE != 0 {
             found.delivery_mode = Some(reader.u8()?);

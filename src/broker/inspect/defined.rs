@@ -81,7 +81,8 @@ impl Broker {
             DefinitionKind::Cursor
             | DefinitionKind::Publication
             | DefinitionKind::Route
-            | DefinitionKind::Taken => Vec::new(),
+            | DefinitionKind::Taken
+            | DefinitionKind::Host => Vec::new(),
             DefinitionKind::Parameter => {
                 let all = self.parameters.values();
                 let all = all.filter(|it| it.vhost.as_ref().is_none_or(here)).cloned();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::parcel::{Parcel, is_marked, unpack};
-use super::{Arrival, Broker, HOPS_MAX, PeerEvent, Spread};
+use super::{Arrival, Broker, Choice, HOPS_MAX, PeerEvent, Spread};
 use crate::broker::batch::same_address;
 use crate::broker::carry;
 use crate::broker::command::{ConnectionId, MailboxId};
@@ -170,7 +170,8 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> bool {
         let hops = hops.saturating_add(1);
-        let parts = self.parts_abroad(vhost, keys, false);
+        let choice = Choice::onward(message);
+        let parts = self.parts_abroad(vhost, keys, choice.as_ref(), false);
         if parts.is_empty() || hops >= HOPS_MAX {
             return false;
         }
@@ -181,11 +182,12 @@ impl Broker {
     }
 
     /// The outboxes to which keys of the default exchange lead, each with its keys. Where each host gets a copy, that is
-    /// for who publishes to see to.
+    /// for who publishes to see to. A message on its way follows its mailbox wherever that moved, whatever it wants.
     pub(in crate::broker) fn parts_abroad(
         &self,
         vhost: &Name,
         keys: &[Bytes],
+        choice: Option<&Choice>,
         fresh: bool,
     ) -> Vec<(MailboxId, Vec<Bytes>)> {
         let mut parts: Vec<(MailboxId, Vec<Bytes>)> = Vec::new();
@@ -194,12 +196,14 @@ impl Broker {
             let Ok(name) = std::str::from_utf8(key) else { continue };
             let spread = of.spreads.get(name).copied();
             let outboxes: Targets = if spread == Some(Spread::Fanout) {
-                self.copies_abroad(of, name).filter(|_| fresh).collect()
-            } else if of.mailboxes.contains_key(name) {
+                self.copies_abroad(of, name, choice).filter(|_| fresh).collect()
+            } else if self.is_for_here(of, name, choice) {
                 continue;
             } else {
                 let homes = of.away.get(name);
-                let host = homes.and_then(|it| self.peers.pick(it, spread, self.totals.published));
+                let turn = self.totals.published;
+                let choice = choice.filter(|_| fresh || spread == Some(Spread::Anycast));
+                let host = homes.and_then(|it| self.peers.pick(it, spread, choice, turn));
                 host.and_then(|it| of.outboxes.get(it)).copied().into_iter().collect()
             };
             for outbox in outboxes {
@@ -232,7 +236,8 @@ impl Broker {
         let mut keys = vec![Bytes::copy_from_slice(message.key())];
         keys.extend_from_slice(more_keys);
         let parts = if message.exchange().is_empty() {
-            self.parts_abroad(vhost, &keys, true)
+            let choice = Choice::of(message);
+            self.parts_abroad(vhost, &keys, choice.as_ref(), true)
         } else {
             outboxes.into_iter().map(|id| (id, keys.clone())).collect()
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::parcel::{Parcel, unpack};
-use super::{Broker, PeerEvent};
+use super::{Broker, Choice, PeerEvent};
 use crate::broker::command::{ConnectionId, MailboxId};
 use crate::broker::event::{Effect, Event, Reply};
 use crate::broker::lane::Entry;
@@ -60,6 +60,7 @@ impl Broker {
         // How far its outboxes were taken is kept: if it comes back after all, its repeats are known.
         (neighbour.run, neighbour.known, neighbour.error) = (0, None, None);
         let routes: Vec<_> = neighbour.routes.values().map(|it| it.route.clone()).collect();
+        self.note_tags(host, Vec::new(), out);
         for route in routes {
             self.lose_route(&route, now, out);
         }
@@ -225,7 +226,9 @@ impl Broker {
         let is_here = |key: &bytes::Bytes| {
             std::str::from_utf8(key).is_ok_and(|name| here.mailboxes.contains_key(name))
         };
-        keys.iter().any(is_here) || !self.parts_abroad(vhost, keys, false).is_empty()
+        let choice = Choice::onward(&message);
+        let elsewhere = || self.parts_abroad(vhost, keys, choice.as_ref(), false);
+        keys.iter().any(is_here) || !elsewhere().is_empty()
     }
 }
 

@@ -15,6 +15,7 @@ mod recent;
 mod refused;
 mod routes;
 mod spread;
+mod tags;
 mod takeover;
 mod visit;
 
@@ -33,6 +34,8 @@ pub(super) use self::pledge::{Pledged, Pledges};
 pub(super) use self::recent::Recent;
 pub(super) use self::routes::Home;
 pub(super) use self::spread::{SPREAD, Spread};
+pub(super) use self::tags::{Choice, check_tags};
+pub use self::tags::{HOST_NAME_SIZE_MAX, HOST_TAGS_MAX, SPREAD_TAGS, is_host_name};
 use self::visit::Visitors;
 use super::command::{Command, ConnectionId, MailboxId, Seq};
 use super::definition::{DefinitionKey, RouteDefinition};
@@ -53,11 +56,11 @@ const CHANGES_MAX: usize = 256;
 #[derive(Debug)]
 pub enum Peering {
     /// This connection takes what waits for the host there. `Event::Carries` for each outbox, now and when one is made.
-    Carry { host: Name },
+    Carry { host: Name, tags: Vec<Name> },
     /// `Event::Adverts`, once there is something later than `after`. `base` is that of the last answer, 0 at first.
     Advertise { after: u64, base: u64 },
     /// This connection speaks for the host, in this run of it. Any other that did is ended. `Event::Greeted`.
-    Greet { host: Name, run: u64 },
+    Greet { host: Name, run: u64, tags: Vec<Name> },
     /// What the host said of its mailboxes and bindings. `Event::Learned` once that is durable.
     Learn(Learn),
     /// Messages from the host's outbox. `Event::Arrived` once they are durable.
@@ -156,6 +159,8 @@ pub(super) struct Peers {
     /// The way of the last message from another host, if those with its address go the same.
     way: Option<Way>,
     neighbours: BTreeMap<Name, Neighbour>,
+    /// Of this host.
+    tags: Vec<Name>,
     /// Connections that wait for something later: after which version, and their base.
     waiting: BTreeMap<ConnectionId, (u64, u64)>,
     visitors: Visitors,
@@ -167,6 +172,8 @@ pub(super) struct Peers {
 #[derive(Debug, Default)]
 struct Neighbour {
     routes: BTreeMap<DefinitionKey, Known>,
+    /// As it said when it was linked last.
+    tags: Vec<Name>,
     /// Counts the times it told everything.
     round: u64,
     /// It is telling everything.
@@ -200,6 +207,8 @@ struct Known {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerView {
     pub host: Name,
+    /// What kind of host it said to be.
+    pub tags: Vec<Name>,
     /// Since when the link to it is up.
     pub carried_since: Option<Time>,
     /// Since when its own link to here is up.
@@ -240,6 +249,7 @@ impl Peers {
             gathered: 0,
             way: None,
             neighbours: BTreeMap::new(),
+            tags: settings.tags.clone(),
             waiting: BTreeMap::new(),
             visitors: Visitors::default(),
             afar: Afar::default(),
@@ -293,11 +303,11 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         match peering {
-            Peering::Carry { host } => self.carry(from, &host, now, out),
+            Peering::Carry { host, tags } => self.carry(from, &host, tags, now, out),
             Peering::Advertise { after, base } => {
                 self.peers.waiting.insert(from, (after, base));
             }
-            Peering::Greet { host, run } => self.greet(from, host, run, now, out),
+            Peering::Greet { host, run, tags } => self.greet(from, host, (run, tags), now, out),
             Peering::Learn(learn) => self.learn(from, learn, now, out),
             Peering::Arrive(arrival) => self.arrive(from, arrival, now, out),
             Peering::Refuse { outbox, seq, reason } => {
@@ -315,7 +325,7 @@ impl Broker {
         &mut self,
         from: ConnectionId,
         host: Name,
-        run: u64,
+        (run, tags): (u64, Vec<Name>),
         now: Time,
         out: &mut Vec<Effect>,
     ) {
@@ -331,6 +341,7 @@ impl Broker {
         }
         (neighbour.run, neighbour.guest_since, neighbour.telling) = (run, now, false);
         let known = neighbour.known.filter(|(of, _)| *of == run).map_or(0, |(_, version)| version);
+        self.note_tags(&host, tags, out);
         out.push(Effect::NotifyDurable(from, Event::Peer(PeerEvent::Greeted { known })));
     }
 
@@ -387,6 +398,7 @@ impl Broker {
         let mailboxes = it.routes.values().filter(is_mailbox).count() as u64;
         let mut view = PeerView {
             host: host.clone(),
+            tags: it.tags.clone(),
             carried_since: it.carrier.map(|_| it.carrier_since),
             greeted_since: it.guest.map(|_| it.guest_since),
             error: it.error.clone(),

@@ -90,6 +90,7 @@ impl Broker {
         &mut self,
         from: ConnectionId,
         host: &Name,
+        tags: Vec<Name>,
         now: Time,
         out: &mut Vec<Effect>,
     ) {
@@ -101,6 +102,7 @@ impl Broker {
         neighbour.carrier = Some(from);
         neighbour.carrier_since = now;
         neighbour.error = None;
+        self.note_tags(host, tags, out);
         self.stop_sending_on(host);
         let all: Vec<_> =
             self.vhosts.values().filter_map(|it| it.outboxes.get(host)).copied().collect();

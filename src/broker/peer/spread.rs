@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Home, Peers};
+use super::{Choice, Home, Peers};
 use crate::broker::name::Name;
 use crate::broker::value::{Table, Value};
 
@@ -33,14 +33,20 @@ impl Spread {
 }
 
 impl Peers {
-    /// Where a message goes whose mailbox is not here: to the oldest, or of several that are as good to those in turn that a link reaches.
+    /// Where a message goes whose mailbox is not here: to the oldest, or of several that are as good to those in turn that
+    /// a link reaches. Never to a host without the tags that are wanted.
     pub(in crate::broker) fn pick<'a>(
         &self,
         homes: &'a BTreeSet<Home>,
         spread: Option<Spread>,
+        choice: Option<&Choice>,
         turn: u64,
     ) -> Option<&'a Name> {
-        let all = || homes.iter().map(|it| &it.host);
+        let suits = |host: &&Name| self.suits(host, choice);
+        if spread.is_none() {
+            return homes.first().map(|it| &it.host).filter(suits);
+        }
+        let all = || homes.iter().map(|it| &it.host).filter(suits);
         let reached =
             |host: &&Name| self.neighbours.get(*host).is_some_and(|it| it.carrier.is_some());
         let count = match spread {

@@ -108,6 +108,17 @@ pub struct Routed {
     pub delayed: Vec<Name>,
 }
 
+/// Which mailboxes a message may come to.
+#[derive(Clone, Copy)]
+struct Finder<'a> {
+    /// By name, for the default exchange.
+    mailbox: &'a dyn Fn(&str) -> Option<Name>,
+    /// Of those that are bound; all of them without it.
+    may: Option<&'a dyn Fn(&Name) -> bool>,
+    /// Also to other hosts.
+    abroad: bool,
+}
+
 impl Exchanges {
     /// The seed decides what `x-random` exchanges choose, and nothing else that shows.
     pub fn new(vhost: Name, seed: u64) -> Self {
@@ -305,7 +316,22 @@ impl Exchanges {
         mailbox: &dyn Fn(&str) -> Option<Name>,
         out: &mut Vec<Name>,
     ) -> Routed {
-        self.walk(exchange, Keys { first: key, more: more_keys }, message, mailbox, true, out)
+        let keys = Keys { first: key, more: more_keys };
+        self.walk(exchange, keys, message, Finder { mailbox, may: None, abroad: true }, out)
+    }
+
+    /// As `route`, but only to mailboxes that may take it; what leads to others leads nowhere.
+    pub fn route_among(
+        &mut self,
+        exchange: &Name,
+        (key, more_keys): (&[u8], &[Bytes]),
+        message: &Arc<Message>,
+        mailbox: &dyn Fn(&str) -> Option<Name>,
+        may: &dyn Fn(&Name) -> bool,
+        out: &mut Vec<Name>,
+    ) -> Routed {
+        let keys = Keys { first: key, more: more_keys };
+        self.walk(exchange, keys, message, Finder { mailbox, may: Some(may), abroad: true }, out)
     }
 
     /// As `route`, but only to what is at this host.
@@ -318,7 +344,8 @@ impl Exchanges {
         mailbox: &dyn Fn(&str) -> Option<Name>,
         out: &mut Vec<Name>,
     ) -> Routed {
-        self.walk(exchange, Keys { first: key, more: more_keys }, message, mailbox, false, out)
+        let keys = Keys { first: key, more: more_keys };
+        self.walk(exchange, keys, message, Finder { mailbox, may: None, abroad: false }, out)
     }
 
     fn walk(
@@ -326,8 +353,7 @@ impl Exchanges {
         exchange: &Name,
         keys: Keys<'_>,
         message: &Arc<Message>,
-        mailbox: &dyn Fn(&str) -> Option<Name>,
-        abroad: bool,
+        Finder { mailbox, may, abroad }: Finder<'_>,
         out: &mut Vec<Name>,
     ) -> Routed {
         self.round += 1;
@@ -355,6 +381,12 @@ impl Exchanges {
             routed.cacheable &= exchange.router.depends_on_key_only();
             let mut nothing = true;
             let mut found = |target| {
+                if let Some(may) = may
+                    && let Destination::Mailbox(name) = self.targets.destination(target)
+                    && !may(name)
+                {
+                    return;
+                }
                 nothing = false;
                 match self.targets.visit(target, round) {
                     Some(Destination::Mailbox(name)) => out.push(name.clone()),

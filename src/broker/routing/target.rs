@@ -82,6 +82,10 @@ impl Targets {
         target.into_iter().flat_map(|target| target.sources.keys())
     }
 
+    pub(super) fn destination(&self, id: TargetId) -> &Destination {
+        &self.slots[id.0 as usize].destination
+    }
+
     /// The destination, the first time in a round.
     pub(super) fn visit(&mut self, id: TargetId, round: u64) -> Option<&Destination> {
         let target = &mut self.slots[id.0 as usize];

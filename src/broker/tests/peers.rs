@@ -10,6 +10,7 @@ mod moving;
 mod refused;
 mod simulation;
 mod spread;
+mod tags;
 
 use self::hosts::{Host, Hosts, Link};
 use super::house::House;
@@ -301,8 +302,8 @@ fn loops_end() {
     it.next += 2;
     let name = it.hosts[B].name.clone();
     let (dial, guest) = (ConnectionId(it.next), ConnectionId(it.next + 1));
-    it.ask(A, guest, Peering::Greet { host: name, run: 1 });
-    it.ask(B, dial, Peering::Carry { host: "a".into() });
+    it.ask(A, guest, Peering::Greet { host: name, run: 1, tags: Vec::new() });
+    it.ask(B, dial, Peering::Carry { host: "a".into(), tags: Vec::new() });
     it.links.push(Link {
         from: B,
         to: A,
@@ -453,7 +454,7 @@ fn a_client_cannot_bring_the_header_of_outboxes() {
 fn an_old_connection_of_a_host_has_nothing_to_say() {
     let mut it = Hosts::new(&["a", "b"]);
     let old = it.links.iter().find(|it| it.from == A).expect("a link").guest;
-    it.ask(B, ConnectionId(77), Peering::Greet { host: "a".into(), run: 1000 });
+    it.ask(B, ConnectionId(77), Peering::Greet { host: "a".into(), run: 1000, tags: Vec::new() });
     assert_eq!(it.hosts[B].house.told(old), ["closed by force: host 'a' came again"]);
     it.hosts[B].declare("work");
     let message = Post::to("work", "late").publish(it.hosts[B].house.now).message.detached();

@@ -19,7 +19,8 @@ use super::reply::{Fault, Ids, PUBLISH};
 use super::whole::Whole;
 use crate::broker::access::check_sender;
 use crate::broker::{
-    Announce, CONFIRM, CONFIRM_HOME, Command, Message, Name, Parts, Publish, Span, Time,
+    Announce, CONFIRM, CONFIRM_HOME, Command, Message, Name, Parts, Publish, SPREAD_TAGS, Span,
+    Time,
 };
 use crate::sessions::Outbox;
 
@@ -54,6 +55,7 @@ struct Checked {
     expiration_ms: Option<u64>,
     more_keys: Option<Vec<Bytes>>,
     home: bool,
+    wants_tags: bool,
     rewrite: Rewrite,
 }
 
@@ -238,7 +240,9 @@ impl Channel {
             Mode::Confirm(confirms) => Some(confirms.next()),
             Mode::Plain | Mode::Transaction(_) => None,
         };
-        let message = Arc::new(Message::new(parts, now));
+        let mut message = Message::new(parts, now);
+        message.wants_tags = checked.wants_tags;
+        let message = Arc::new(message);
         let more_keys = checked.more_keys.map(Box::new);
         if let Mode::Transaction(_) = self.mode {
             let (channel, message, more_keys) = (self.id, message.clone(), more_keys.clone());
@@ -291,6 +295,7 @@ impl Channel {
             expiration_ms: None,
             more_keys: None,
             home: false,
+            wants_tags: false,
             rewrite: Rewrite::default(),
         };
         if let Some(text) = found.expiration {
@@ -367,7 +372,7 @@ fn expiration(text: &[u8], ids: Ids) -> Result<u64, Fault> {
     Err(Fault::precondition(format!("invalid expiration '{shown}': {why}"), ids))
 }
 
-/// CC and BCC are arrays of further routing keys; one header says what the confirm waits for.
+/// CC and BCC are arrays of further routing keys; one header says what the confirm waits for, another which hosts may take it.
 fn read_headers(headers: &[u8], checked: &mut Checked) -> Result<(), Fault> {
     for (key, tag, value) in table_entries(headers) {
         if key == CONFIRM.as_bytes() {
@@ -378,6 +383,7 @@ fn read_headers(headers: &[u8], checked: &mut Checked) -> Result<(), Fault> {
             checked.home = true;
             continue;
         }
+        checked.wants_tags |= key == SPREAD_TAGS.as_bytes();
         if !matches!(key, b"CC" | b"BCC") {
             continue;
         }

@@ -248,6 +248,10 @@ fn connection(view: ConnectionView) -> Table {
 fn peer(view: PeerView) -> Table {
     let mut row = Row::default();
     row.text("name", &view.host);
+    if !view.tags.is_empty() {
+        let tags = view.tags.iter().map(|tag| Value::text(tag)).collect();
+        row.0.set("tags", Value::Array(tags));
+    }
     let state = |since: Option<Time>| if since.is_some() { "up" } else { "down" };
     row.text("to", state(view.carried_since));
     row.text("from", state(view.greeted_since));

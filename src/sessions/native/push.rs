@@ -15,7 +15,7 @@ use super::refusal::code;
 use super::{Fault, MAIN, SILENT, offset};
 use crate::broker::access::check_sender;
 use crate::broker::{
-    Command, Message, Missed, NEUTRAL, Name, Parts, PublishBatch, Seq, Span, Time,
+    Command, Message, Missed, NEUTRAL, Name, Parts, PublishBatch, SPREAD_TAGS, Seq, Span, Time,
 };
 use crate::sessions::Outbox;
 
@@ -146,7 +146,9 @@ impl Open {
         pushed: &PushedRef<'_>,
     ) -> Result<Message, (Code, String)> {
         let invalid = |text: &str| (Code::Invalid, text.to_owned());
-        let found = PropertiesRef::parse(pushed.properties)
+        let mut wants_tags = false;
+        let header = |name: &[u8]| wants_tags |= name == SPREAD_TAGS.as_bytes();
+        let found = PropertiesRef::parse_with(pushed.properties, header)
             .map_err(|error| (Code::Invalid, error.to_string()))?;
         let size = pushed.properties.len() + pushed.body.len();
         if size as u64 > self.settings.message_size_max {
@@ -178,6 +180,7 @@ impl Open {
             expiration_ms,
         };
         let mut message = Message::new(parts, batch.now);
+        message.wants_tags = wants_tags;
         if size > DETACHED_BY_BROKER && batch.bytes.len() > 2 * size {
             // One message of many must not keep all of them in memory.
             message = message.detached();

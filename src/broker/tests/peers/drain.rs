@@ -75,7 +75,7 @@ fn other_hosts_are_kept_out_and_keep_what_is_for_this_one() {
     assert_eq!(it.hosts[A].house.told(guest), [drained]);
     send_away(&mut it, A);
     it.hosts[B].put("own", &["1"]);
-    it.ask(A, ConnectionId(77), Peering::Greet { host: "b".into(), run: 1000 });
+    it.ask(A, ConnectionId(77), Peering::Greet { host: "b".into(), run: 1000, tags: Vec::new() });
     assert_eq!(it.hosts[A].house.told(ConnectionId(77)), [drained]);
     assert_eq!(it.hosts[B].view("a").messages, 1);
     it.cut(A, B);

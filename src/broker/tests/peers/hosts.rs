@@ -105,13 +105,15 @@ impl Hosts {
         self.next += 2;
         let (dial, guest) = (ConnectionId(self.next), ConnectionId(self.next + 1));
         let (name, run) = (self.hosts[from].name.clone(), self.hosts[from].run);
-        self.ask(to, guest, Peering::Greet { host: name, run });
+        let tags = self.hosts[from].house.settings.tags.clone();
+        self.ask(to, guest, Peering::Greet { host: name, run, tags });
         let greeted = self.take(to, guest);
         let [Event::Peer(PeerEvent::Greeted { known })] = greeted[..] else {
             panic!("{greeted:?}")
         };
         let host = self.hosts[to].name.clone();
-        self.ask(from, dial, Peering::Carry { host });
+        let tags = self.hosts[to].house.settings.tags.clone();
+        self.ask(from, dial, Peering::Carry { host, tags });
         self.ask(from, dial, Peering::Advertise { after: known, base: 0 });
         let (outboxes, sent) = (Vec::new(), Vec::new());
         self.links.push(Link { from, to, dial, guest, outboxes, sent, slow: false });
