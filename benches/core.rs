@@ -159,9 +159,7 @@ impl Bench {
                 })
                 .collect();
             let start = Instant::now();
-            for command in publishes {
-                self.broker.apply(PUBLISHER, command, self.now, &mut self.effects);
-            }
+            self.broker.apply_all(PUBLISHER, publishes, self.now, &mut self.effects);
             own += start.elapsed();
             let (mut deliveries, mut bytes) = (0, 0);
             for effect in &self.effects {

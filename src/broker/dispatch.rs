@@ -11,7 +11,7 @@ use super::delay::Waiting;
 use super::event::{Delivery, Effect, Event, Reply};
 use super::lane::Entry;
 use super::lease::Lease;
-use super::mailbox::{Asker, Mailbox};
+use super::mailbox::{Asker, Gathered, Mailbox};
 use super::paging::Recall;
 use super::selection::LOOKS_MAX;
 use super::selector::Selector;
@@ -38,6 +38,7 @@ impl From<&Consumer> for Taker {
 impl Mailbox {
     /// Gives ready messages to consumers until one of both runs out, and drops what may not stay.
     pub(super) fn dispatch(&mut self, turn: &mut Turn<'_>) {
+        self.gathered = Gathered::Nothing;
         if self.stream.is_some() {
             return self.dispatch_stream(turn);
         }

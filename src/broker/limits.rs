@@ -297,6 +297,12 @@ impl Limits {
         .with_delivery_limit())
     }
 
+    /// Whether it depends on what is there if a message is taken.
+    pub(super) fn refuses_when_full(&self) -> bool {
+        self.overflow != Overflow::DropHead
+            && (self.length_max.is_some() || self.bytes_max.is_some())
+    }
+
     /// What policies for all kinds of mailboxes say does not all concern a stream.
     fn of_its_kind(mut self) -> Self {
         if self.kind == MailboxKind::Kv {

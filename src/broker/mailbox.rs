@@ -78,6 +78,8 @@ pub(super) struct Mailbox {
     pub(super) counts: Counts,
     /// No consumer could take anything when last asked.
     pub(super) stuck: bool,
+    /// What came and was not dispatched yet.
+    pub(super) gathered: Gathered,
     /// Consumers with selectors have not looked at everything yet, so as not to hold up others.
     pub(super) unfinished: bool,
     /// Some lane passed over messages that nobody wants.
@@ -178,6 +180,7 @@ impl Mailbox {
             ready_bytes: 0,
             counts: Counts::default(),
             stuck: false,
+            gathered: Gathered::Nothing,
             unfinished: false,
             passed: false,
             timer: None,
@@ -212,7 +215,16 @@ impl Mailbox {
 
     /// Whether a message that is published now would go to a consumer at once.
     pub(super) fn hands_on(&self) -> bool {
-        self.ready == 0 && !self.stuck && !self.consumers.is_empty() && self.stream.is_none()
+        match self.gathered {
+            Gathered::Nothing => {
+                self.ready == 0
+                    && !self.stuck
+                    && !self.consumers.is_empty()
+                    && self.stream.is_none()
+            }
+            Gathered::ToHandOn => true,
+            Gathered::ToKeep => false,
+        }
     }
 
     /// A message comes to rest. It is delivered by the next `dispatch`.
@@ -559,6 +571,15 @@ impl Mailbox {
             turn.bury(self, message, Reason::MaxLength, None);
         }
     }
+}
+
+/// Messages of one turn that came to rest before the mailbox is dispatched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gathered {
+    Nothing,
+    /// Somebody waited when the first of them came.
+    ToHandOn,
+    ToKeep,
 }
 
 impl Entry {

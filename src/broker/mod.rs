@@ -122,6 +122,8 @@ pub struct Broker {
     timers: BTreeSet<(Time, MailboxId)>,
     /// Mailboxes to dispatch before the turn ends.
     dirty: Vec<MailboxId>,
+    /// Publishes come to rest, and are dispatched together after the last of them.
+    gathering: bool,
     burials: Vec<Burial>,
     keepings: Vec<Keeping>,
     awaiting: BTreeSet<MailboxId>,
@@ -214,6 +216,7 @@ impl Broker {
             reply_addresses: BTreeMap::new(),
             timers: BTreeSet::new(),
             dirty: Vec::new(),
+            gathering: false,
             burials: Vec::new(),
             keepings: Vec::new(),
             awaiting: BTreeSet::new(),
@@ -248,6 +251,41 @@ impl Broker {
     ) {
         let start = out.len();
         self.act(from, command, now, out);
+        self.end_turn(start, now, out);
+    }
+
+    /// Several things happened, all at one connection: as one after the other, but neighbouring messages are handed out
+    /// together, as they came together.
+    pub fn apply_all(
+        &mut self,
+        from: ConnectionId,
+        commands: impl IntoIterator<Item = Command>,
+        now: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut start = out.len();
+        for command in commands {
+            let publishes = matches!(command, Command::Publish(_)) && !self.tracing;
+            if self.gathering && !publishes {
+                self.end_turn(start, now, out);
+            }
+            if !self.gathering {
+                start = out.len();
+            }
+            self.gathering = publishes;
+            self.act(from, command, now, out);
+            if !self.gathering {
+                self.end_turn(start, now, out);
+            }
+        }
+        if self.gathering {
+            self.end_turn(start, now, out);
+        }
+    }
+
+    /// What was done is followed by what follows from it; its effects began at `start`.
+    fn end_turn(&mut self, start: usize, now: Time, out: &mut Vec<Effect>) {
+        self.gathering = false;
         self.finish(now, out);
         if self.tracing {
             self.trace_delivered(start, now, out);

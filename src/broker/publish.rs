@@ -11,6 +11,7 @@ use super::event::{Cause, Effect, Event};
 use super::flow::Passage;
 use super::keep::is_keeper_name;
 use super::limits::{Overflow, TIME_SPAN_MAX_MS};
+use super::mailbox::Gathered;
 use super::message::{Message, MessageId};
 use super::name::{Name, Time};
 use super::peer::{Choice, Spread, check_tags, is_outbox_name};
@@ -485,6 +486,14 @@ impl Broker {
             mailbox.append(message.clone(), message.deliver_at, &mut turn);
             if let Some(pledged) = self.pledging {
                 mailbox.pledge(pledged, &mut turn);
+            }
+            if self.gathering {
+                // Whether it takes the next one may depend on who takes this one.
+                self.gathering = !mailbox.limits.refuses_when_full();
+                if mailbox.gathered != Gathered::Nothing {
+                    continue;
+                }
+                mailbox.gathered = if hands_on { Gathered::ToHandOn } else { Gathered::ToKeep };
             }
             if self.dirty.last() != Some(id) {
                 self.dirty.push(*id);

@@ -171,9 +171,7 @@ impl BrokerTask {
                 }
             }
             Input::Batch(Batch { from, commands }) => {
-                for command in commands {
-                    self.broker.apply(from, command, now, &mut self.effects);
-                }
+                self.broker.apply_all(from, commands, now, &mut self.effects);
                 self.perform(now);
             }
             Input::Left(id) => {

@@ -135,6 +135,13 @@ impl House {
         self.perform(effects);
     }
 
+    /// In one go, as a socket's read brings them.
+    pub(super) fn apply_all(&mut self, from: ConnectionId, commands: Vec<Command>) {
+        let mut effects = Vec::new();
+        self.broker.apply_all(from, commands, self.now, &mut effects);
+        self.perform(effects);
+    }
+
     /// A number for a consumer that nobody has.
     pub(super) fn next_id(&mut self) -> u32 {
         self.tickets += 1;

@@ -7,6 +7,7 @@ mod cursors;
 mod dedup;
 mod disk;
 mod dying;
+mod gathering;
 mod groups;
 mod house;
 mod inspecting;

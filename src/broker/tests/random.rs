@@ -121,6 +121,7 @@ impl World {
     }
 
     fn publish(&mut self) {
+        let mut commands = Vec::new();
         for _ in 0..=self.dice.roll(20) {
             self.count += 1;
             let everywhere = self.dice.chance(10);
@@ -152,7 +153,13 @@ impl World {
                 };
                 self.known.insert(format!("{}/{body}", NAMES[mailbox]), known);
             }
-            self.house.publish(self.publisher, post);
+            commands.push(Command::Publish(post.publish(self.house.now)));
+        }
+        if self.dice.chance(50) {
+            return self.house.apply_all(self.publisher, commands);
+        }
+        for command in commands {
+            self.house.apply(self.publisher, command);
         }
     }
 
