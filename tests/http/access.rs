@@ -123,6 +123,30 @@ async fn what_is_declared_needs_the_permissions_of_amqp() {
     assert!(heard.body.contains("write access to exchange 'amq.default'"), "{heard:?}");
 }
 
+/// Said here once more, so that the table of routes cannot say otherwise unseen.
+#[tokio::test]
+async fn to_move_a_mailbox_is_for_administrators_who_may_configure_it() {
+    let house = house().await;
+    house.queue("work").await;
+    let body = json!({"to": "b"});
+    let path = "/api/queues/%2F/work/move";
+    let nobody = house.send("POST", path, &[], b"{\"to\": \"b\"}").await;
+    assert_eq!(nobody.status, 401, "{nobody:?}");
+    for user in ["none", "management", "policymaker", "monitoring"] {
+        let heard = house.as_user((user, "x"), "POST", path, Some(&body)).await;
+        assert_eq!(heard.status, 401, "{user}: {heard:?}");
+        assert!(heard.body.contains("Not administrator user"), "{user}: {heard:?}");
+    }
+    let heard = house.as_user(("administrator", "x"), "POST", path, Some(&body)).await;
+    assert_eq!(heard.status, 400, "{heard:?}");
+    assert!(heard.body.contains("no other host 'b' is known"), "{heard:?}");
+    let others = json!({"configure": "^other", "write": ".*", "read": ".*"});
+    house.does("PUT", "/api/permissions/%2F/administrator", others, 204).await;
+    let heard = house.as_user(("administrator", "x"), "POST", path, Some(&body)).await;
+    assert_eq!(heard.status, 401, "{heard:?}");
+    assert!(heard.body.contains("configure access to queue 'work'"), "{heard:?}");
+}
+
 #[tokio::test]
 async fn the_description_has_every_route_and_no_other() {
     let house = House::new().await;
