@@ -487,6 +487,17 @@ async fn hosts_with_certificates_are_linked_and_others_are_refused() {
     knows(&to_a, "b", 1, 0).await;
     push(&to_a, "work", bodies(0..100)).await;
     assert_eq!(take(&to_b, "work", 100).await, bodies(0..100));
+    for page in ["/metrics", "/metrics/per-object"] {
+        let metrics = a.get(page);
+        for line in [
+            // The certificates end with the year 4095.
+            "pillarbox_certificate_expiry_timestamp_seconds{shown_to=\"peers\"} 67090118400",
+            "pillarbox_peer_certificate_expiry_timestamp_seconds{peer=\"b\"} 67090118400",
+        ] {
+            assert!(metrics.lines().any(|it| it == line), "{line} in {page}:\n{metrics}");
+        }
+        assert!(!metrics.contains("shown_to=\"clients\""), "its listeners speak no TLS");
+    }
 
     let _stranger = start("c", &[&b.peers], &others);
     let _plain = start("d", &[&b.peers], &[]);

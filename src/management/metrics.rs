@@ -11,7 +11,7 @@ use self::objects::Families;
 pub use self::page::Page;
 use super::json::{ERLANG_VERSION, Host, RABBITMQ_VERSION};
 use crate::broker::inspect::Overview;
-use crate::broker::{Inflow, Outflow, ProtocolFlow, Sizes, Totals, Waits};
+use crate::broker::{Inflow, Name, Outflow, ProtocolFlow, Sizes, Totals, Waits};
 
 /// Sums over everything.
 pub fn whole(overview: &Overview, host: &Host) -> Page {
@@ -110,6 +110,34 @@ fn own(page: &mut Page, overview: &Overview, host: &Host) {
     page.histogram("pillarbox_message_wait_seconds", help, &Measured::from(&overview.totals.waits));
     let help = "Seconds that a batch took to become durable";
     page.histogram("pillarbox_commit_seconds", help, &host.commits);
+}
+
+/// When certificates end, in seconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Certificates {
+    /// Of the listeners for clients, where they have one.
+    pub clients: Option<i64>,
+    /// This host's on links to others.
+    pub links: Option<i64>,
+    /// Of other hosts, as they showed them at links that stand.
+    pub peers: Vec<(Name, i64)>,
+}
+
+impl Certificates {
+    pub fn write(&self, page: &mut Page) {
+        let name = "pillarbox_certificate_expiry_timestamp_seconds";
+        let help = "When the certificate ends that this host shows now, in seconds since 1970";
+        for (of, ends) in [("clients", self.clients), ("peers", self.links)] {
+            if let Some(ends) = ends {
+                page.gauge(name, help, &[("shown_to", of)], ends as f64);
+            }
+        }
+        let name = "pillarbox_peer_certificate_expiry_timestamp_seconds";
+        let help = "When the certificate ends that the host showed, in seconds since 1970";
+        for (host, ends) in &self.peers {
+            page.gauge(name, help, &[("peer", host)], *ends as f64);
+        }
+    }
 }
 
 /// What channels counted, also those that are gone: as RabbitMQ has it in sums.

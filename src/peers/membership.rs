@@ -47,6 +47,8 @@ pub struct Known {
     pub answered_at: Option<PeerAddress>,
     /// A link to it stands.
     pub linked: bool,
+    /// When the certificate ends that it showed at the link which stands, in seconds since 1970.
+    pub certificate_ends: Option<i64>,
     /// When a link stood, or it was met, or a source last named it.
     pub seen: Time,
 }
@@ -163,6 +165,13 @@ impl Membership {
         self.set_linked(id, true, now);
     }
 
+    /// At the link to the host, this is when its certificate ends.
+    pub fn certified(&mut self, id: HostId, ends: i64) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.certificate_ends = Some(ends);
+        }
+    }
+
     /// The link to the host broke.
     pub fn unlinked(&mut self, id: HostId, now: Time) {
         self.set_linked(id, false, now);
@@ -267,8 +276,13 @@ impl Membership {
 
     fn note(&mut self, host: Host, now: Time) {
         let before = self.known.remove(&host.id);
-        let (answered_at, linked) = before.map_or((None, false), |it| (it.answered_at, it.linked));
-        self.known.insert(host.id, Known { host, answered_at, linked, seen: now });
+        let known = match before {
+            Some(before) => Known { host, seen: now, ..before },
+            None => {
+                Known { host, answered_at: None, linked: false, certificate_ends: None, seen: now }
+            }
+        };
+        self.known.insert(known.host.id, known);
     }
 
     fn answer(&mut self, via: Option<&PeerAddress>, id: HostId) {
@@ -298,6 +312,7 @@ impl Membership {
     fn set_linked(&mut self, id: HostId, linked: bool, now: Time) {
         if let Some(known) = self.known.get_mut(&id) {
             known.linked = linked;
+            known.certificate_ends = known.certificate_ends.filter(|_| linked);
             known.seen = now;
         }
     }

@@ -239,6 +239,8 @@ impl Server {
             register: register.clone(),
             commits,
             tls: shown,
+            link_tls: link_tls_of.clone(),
+            members: members.clone(),
             marks: marks(&config),
             connections_max: config.limits.connections_max,
         };

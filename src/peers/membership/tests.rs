@@ -196,3 +196,17 @@ fn there_is_an_end_to_hosts_and_addresses() {
     hosts.see(Source::Dns, many.collect(), Time(0));
     assert_eq!(hosts.dials().len(), SIGHTINGS_MAX);
 }
+
+#[test]
+fn a_certificate_is_known_while_the_link_stands_at_which_it_was_shown() {
+    let mut hosts = alone();
+    hosts.meet(&host(2, 1, "b:1"), None, Time(0));
+    let ends = |hosts: &Membership| hosts.get(id(2)).expect("met").certificate_ends;
+    hosts.linked(id(2), Time(1));
+    assert_eq!(ends(&hosts), None, "a link without TLS");
+    hosts.certified(id(2), 77);
+    hosts.meet(&host(2, 1, "b:1"), None, Time(2));
+    assert_eq!(ends(&hosts), Some(77));
+    hosts.unlinked(id(2), Time(3));
+    assert_eq!(ends(&hosts), None);
+}

@@ -9,10 +9,12 @@ use super::desk::Desk;
 use crate::broker::inspect::{Inspect, Inspection, Overview, SLICE_MAX};
 use crate::broker::{Definition, DefinitionKind, Name, PeerView, Time};
 use crate::management::json::{Host, ListenerFacts, ProcessFacts};
+use crate::management::metrics::Certificates;
 use crate::management::{Fault, Samples};
 use crate::server::clock::Clock;
 use crate::server::committer::Commits;
 use crate::server::listener::Listening;
+use crate::server::membership::Members;
 use crate::server::tls::Tls;
 use crate::server::traffic::Register;
 use crate::server::watch::{self, Marks};
@@ -26,7 +28,11 @@ pub(in crate::server) struct Parts {
     pub(in crate::server) clock: Clock,
     pub(in crate::server) register: Arc<Register>,
     pub(in crate::server) commits: Arc<Commits>,
+    /// Of the listeners for clients.
     pub(in crate::server) tls: Option<Arc<Tls>>,
+    /// Of links to other hosts.
+    pub(in crate::server) link_tls: Option<Arc<Tls>>,
+    pub(in crate::server) members: Option<Members>,
     pub(in crate::server) marks: Marks,
     pub(in crate::server) connections_max: u32,
 }
@@ -44,11 +50,23 @@ pub(in crate::server) struct Estate {
     connections_max: u64,
     commits: Arc<Commits>,
     tls: Option<Arc<Tls>>,
+    link_tls: Option<Arc<Tls>>,
+    members: Option<Members>,
 }
 
 impl Estate {
     pub(in crate::server) fn new(parts: Parts, listening: &[Listening]) -> Self {
-        let Parts { desk, clock, register, commits, tls, marks, connections_max } = parts;
+        let Parts {
+            desk,
+            clock,
+            register,
+            commits,
+            tls,
+            link_tls,
+            members,
+            marks,
+            connections_max,
+        } = parts;
         let system = rustix::system::uname();
         let host = system.nodename().to_string_lossy();
         let listeners = listening.iter().map(|it| ListenerFacts {
@@ -69,12 +87,25 @@ impl Estate {
             connections_max: connections_max.into(),
             commits,
             tls,
+            link_tls,
+            members,
         }
     }
 
     /// When the certificate of the listeners with TLS ends, in seconds since 1970.
     pub(super) fn certificate_expires(&self) -> Option<i64> {
         self.tls.as_ref().map(|tls| tls.expires())
+    }
+
+    /// When certificates end.
+    pub(super) fn certificates(&self) -> Certificates {
+        let hosts = self.members.iter().flat_map(Members::hosts);
+        let shown = hosts.filter_map(|it| Some((it.host.name, it.certificate_ends?)));
+        Certificates {
+            clients: self.certificate_expires(),
+            links: self.link_tls.as_ref().map(|tls| tls.expires()),
+            peers: shown.collect(),
+        }
     }
 
     pub(super) fn node(&self) -> &str {

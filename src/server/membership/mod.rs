@@ -247,6 +247,11 @@ impl Members {
         self.change(|it| it.linked(id, now));
     }
 
+    /// At the link to the host, this is when its certificate ends.
+    pub(super) fn certified(&self, id: HostId, ends: i64) {
+        self.change(|it| it.certified(id, ends));
+    }
+
     /// The link to the host broke.
     pub(super) fn unlinked(&self, id: HostId) {
         let now = self.shared.clock.now();

@@ -13,7 +13,7 @@ use super::backoff::Backoff;
 use crate::broker::{Command, Peering as Say};
 use crate::peers::{HostId, PeerAddress};
 use crate::server::listener::{Door, Ends};
-use crate::server::tls::Secured;
+use crate::server::tls::{Secured, shown_ends};
 
 /// A host that does not answer for so long is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,7 +78,7 @@ impl Dialler {
         match self.peering.tls.clone() {
             None => {
                 self.complaint = None;
-                let session = self.peering.link(address, self.id);
+                let session = self.peering.link(address, self.id, None);
                 self.door.converse_as(socket, ends, "link", |_, _| session).await;
             }
             Some(tls) => {
@@ -91,7 +91,7 @@ impl Dialler {
                     None => return,
                 };
                 self.complaint = None;
-                let session = self.peering.link(address, self.id);
+                let session = self.peering.link(address, self.id, shown_ends(&stream));
                 let ends = Ends { secured: Some(Secured { user: None }), ..ends };
                 self.door.converse_as(stream, ends, "link-tls", |_, _| session).await;
             }

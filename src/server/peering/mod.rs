@@ -70,8 +70,22 @@ impl Peering {
         Box::new(Guest::new(settings, registry, facts.peer, nonce()))
     }
 
-    fn link(&self, via: PeerAddress, expected: Option<HostId>) -> Box<dyn Session> {
-        let (settings, registry) = (self.settings.clone(), self.registry.clone());
+    /// `ends` is when the certificate ends that the other end showed.
+    fn link(
+        &self,
+        via: PeerAddress,
+        expected: Option<HostId>,
+        ends: Option<i64>,
+    ) -> Box<dyn Session> {
+        let settings = self.settings.clone();
+        let registry: Arc<dyn Registry> = match ends {
+            None => self.registry.clone(),
+            Some(ends) => Arc::new(Certified {
+                desk: self.registry.clone(),
+                members: self.members.clone(),
+                ends,
+            }),
+        };
         Box::new(Link::new(settings, registry, via, expected, nonce()))
     }
 
@@ -127,6 +141,36 @@ impl Key {
                 Self::Address(dial.addresses.first().map(ToString::to_string).unwrap_or_default())
             }
         }
+    }
+}
+
+/// The list of hosts, as a link asks it over which the other host showed a certificate.
+struct Certified {
+    desk: Arc<dyn Registry>,
+    members: Members,
+    ends: i64,
+}
+
+impl Registry for Certified {
+    fn meet(&self, host: &Host, via: Option<&PeerAddress>) -> Meeting {
+        self.desk.meet(host, via)
+    }
+
+    fn reached(&self) -> Vec<Sighting> {
+        self.desk.reached()
+    }
+
+    fn told(&self, by: HostId, hosts: Vec<Sighting>) {
+        self.desk.told(by, hosts);
+    }
+
+    fn linked(&self, id: HostId) {
+        self.desk.linked(id);
+        self.members.certified(id, self.ends);
+    }
+
+    fn unlinked(&self, id: HostId) {
+        self.desk.unlinked(id);
     }
 }
 

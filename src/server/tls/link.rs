@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Tls;
+use super::certificate::Certificate;
 
 /// Said to who is dialled in place of a name that TLS does not know.
 const NO_NAME: &str = "host.invalid";
@@ -56,6 +57,12 @@ impl Tls {
         let connected = timeout(self.handshake_timeout, connecting).await;
         connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
+}
+
+/// When the certificate of the host that was dialled ends, in seconds since 1970.
+pub(in crate::server) fn shown_ends<I>(stream: &TlsStream<I>) -> Option<i64> {
+    let shown = stream.get_ref().1.peer_certificates()?.first()?;
+    Some(Certificate::read(shown)?.not_after.seconds)
 }
 
 /// Believes whoever the authorities signed for.

@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+pub(super) use self::link::shown_ends;
 pub(super) use self::reload::{Watcher, keep_fresh};
 
 use self::certificate::Certificate;

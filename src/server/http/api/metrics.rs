@@ -18,6 +18,7 @@ impl Question<'_> {
     pub(super) async fn metrics(&self) -> Answered {
         let (overview, host) = (self.estate.overview().await?, self.estate.host().await?);
         let mut page = whole(&overview, &host);
+        self.estate.certificates().write(&mut page);
         peers::metrics(&mut page, &self.estate.peers().await?, self.estate.clock.now());
         Ok(Answer::Text(KIND, page.text()))
     }
@@ -44,6 +45,7 @@ impl Question<'_> {
             objects::node(&mut page, &overview, &host, families);
             if families.are_all() {
                 globals(&mut page, &overview, &host);
+                self.estate.certificates().write(&mut page);
                 let peers = self.estate.peers().await?;
                 peers::metrics(&mut page, &peers, self.estate.clock.now());
             }

@@ -165,7 +165,7 @@ async fn stomp_and_websockets_know_the_certificate_too() {
 #[tokio::test]
 async fn the_end_of_the_certificate_is_watched() {
     let house = house().await;
-    // Certificates of the tests end in the year 4096.
+    // Certificates of the tests end with the year 2099.
     for (within, expected) in [("1/years", "HTTP/1.1 200 "), ("9000/years", "HTTP/1.1 503 ")] {
         let mut client = house.connect(Protocol::Http, None).await;
         let request = format!(
@@ -175,6 +175,14 @@ async fn the_end_of_the_certificate_is_watched() {
         say(&mut client, request.as_bytes()).await;
         hears(&mut client, expected).await;
     }
+    let mut client = house.connect(Protocol::Http, None).await;
+    let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\
+                   authorization: Basic YW5uYTpzM2NyZXQ=\r\nconnection: close\r\n\r\n";
+    say(&mut client, request.as_bytes()).await;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    let line = "pillarbox_certificate_expiry_timestamp_seconds{shown_to=\"clients\"} 4102444800";
+    assert!(answer.lines().any(|it| it == line), "{answer}");
 }
 
 /// With the library that the command line uses.
