@@ -274,6 +274,10 @@ sections! {
         consul_token: Option<Secret> = None,
         /// An etcd, `http://127.0.0.1:2379`, where hosts find each other.
         etcd: Option<DirectoryUrl> = None,
+        /// Where this host tells the others by UDP who there is, and hears it from them: `10.0.0.1:8477`. Needs a secret. In programs built with the feature `gossip`.
+        gossip: Address = Address::Off,
+        /// Where some other hosts do the same, with commas between them: `b.example:8477,10.0.0.3:8477`. One that is up is enough.
+        gossip_seeds: PeerAddresses = PeerAddresses::default(),
         /// Keys of Consul and etcd begin so.
         directory_prefix: KeyPrefix = KeyPrefix::new("pillarbox/hosts"),
         /// A host that is no longer heard of leaves Consul and etcd after so long; 10 seconds at least.

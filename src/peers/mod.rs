@@ -2,6 +2,8 @@
 //!
 //! Values only; the sockets, files and directories are in `server/`.
 
+#[cfg(feature = "gossip")]
+mod datagram;
 mod guest;
 mod handshake;
 mod host;
@@ -13,6 +15,8 @@ mod routes;
 mod told;
 mod wish;
 
+#[cfg(feature = "gossip")]
+pub use datagram::{Broken, Halves, Seal};
 pub use guest::Guest;
 pub use handshake::{LinkSettings, Registry};
 pub use host::{Host, HostId, NotAHostName, NotAPeerAddress, PeerAddress, host_name};

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
-use crate::config::Peers;
+use crate::config::{PeerAddresses, Peers};
 use crate::peers::PeerAddress;
 
 /// For documents only (RFC 5737): where packets to the world outside would go.
@@ -12,15 +12,16 @@ pub(super) fn advertised(settings: &Peers, listening: Option<SocketAddr>) -> Opt
     if settings.advertise.is_some() {
         return settings.advertise.clone();
     }
-    let listening = listening?;
+    reached(listening?, &settings.hosts).and_then(|it| it.to_string().parse().ok())
+}
+
+/// Where others find what listens there: where it listens, or this machine's address on the way to them.
+pub(super) fn reached(listening: SocketAddr, others: &PeerAddresses) -> Option<SocketAddr> {
     let ip = match listening.ip() {
         ip if !ip.is_unspecified() => ip,
-        _ => {
-            let peers = settings.hosts.0.iter().map(PeerAddress::as_str);
-            peers.chain([FAR]).find_map(way_to)?
-        }
+        _ => others.0.iter().map(PeerAddress::as_str).chain([FAR]).find_map(way_to)?,
     };
-    SocketAddr::new(ip, listening.port()).to_string().parse().ok()
+    Some(SocketAddr::new(ip, listening.port()))
 }
 
 /// This machine's address on the way there. Nothing is sent.
@@ -36,7 +37,6 @@ fn way_to(place: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PeerAddresses;
 
     #[test]
     fn a_host_is_dialled_where_it_listens_or_as_it_is_told() {

@@ -86,13 +86,13 @@ pub(super) async fn follow(
 }
 
 /// What is written down of a host.
-#[cfg(any(feature = "consul", feature = "etcd"))]
+#[cfg(any(feature = "consul", feature = "etcd", feature = "gossip"))]
 pub(super) fn entry(host: &Host) -> String {
     serde_json::to_string(host).expect("a host is plain text and numbers")
 }
 
 /// What somebody wrote down, if it is the address of a host.
-#[cfg(any(feature = "consul", feature = "etcd"))]
+#[cfg(any(feature = "consul", feature = "etcd", feature = "gossip"))]
 pub(super) fn read_entry(text: &[u8]) -> Option<Sighting> {
     let host: Host = serde_json::from_slice(text).ok()?;
     let address = host.address.clone().filter(|_| host.is_well_formed())?;

@@ -7,6 +7,8 @@ mod directory;
 mod dns;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "gossip")]
+mod gossip;
 #[cfg(any(feature = "consul", feature = "etcd"))]
 mod http;
 mod identity;
@@ -63,6 +65,7 @@ pub(super) fn wanted(config: &Config) -> bool {
         || peers.dns.is_some()
         || peers.consul.is_some()
         || peers.etcd.is_some()
+        || peers.gossip != Address::Off
 }
 
 /// The first directory that is asked for and was left out of this program.
@@ -73,6 +76,7 @@ pub(super) fn left_out(config: &Config) -> Option<&'static str> {
         ("dns", service && !cfg!(feature = "dns")),
         ("consul", peers.consul.is_some() && !cfg!(feature = "consul")),
         ("etcd", peers.etcd.is_some() && !cfg!(feature = "etcd")),
+        ("gossip", peers.gossip != Address::Off && !cfg!(feature = "gossip")),
     ]
     .into_iter()
     .find_map(|(name, missing)| missing.then_some(name))
@@ -138,6 +142,11 @@ impl Members {
         if let Some(url) = &settings.etcd {
             let etcd = etcd::Etcd::new(url, settings);
             tasks.spawn(follow(etcd, self.clone(), closed.clone()));
+        }
+        #[cfg(feature = "gossip")]
+        if let (Address::At(listen), Some(secret)) = (settings.gossip, self.secret()) {
+            let gossip = gossip::Gossip::new(listen, settings, secret, self.shared.clock);
+            tasks.spawn(follow(gossip, self.clone(), closed.clone()));
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::config::{Config, Secret};
+use crate::config::{Address, Config, Secret};
 use crate::peers::PeerAddress;
 use crate::server::file::read_small;
 
@@ -26,6 +26,10 @@ pub enum SecretError {
     Short(usize),
     #[error("peers.secret and peers.secret_file are both set")]
     Both,
+    #[error(
+        "peers.gossip needs a secret, also where links have certificates: give all hosts one file with peers.secret_file"
+    )]
+    Gossip,
 }
 
 pub(in crate::server) fn secret(config: &Config) -> Result<Option<Secret>, SecretError> {
@@ -49,6 +53,7 @@ pub(in crate::server) fn secret(config: &Config) -> Result<Option<Secret>, Secre
             Err(SecretError::Short(secret.reveal().len()))
         }
         Some(secret) => Ok(Some(secret)),
+        None if peers.gossip != Address::Off => Err(SecretError::Gossip),
         // Who shows a certificate of the hosts' authority is no stranger.
         None if peers.ca.is_some() => Ok(None),
         None => beyond(config).map_or(Ok(None), |what| Err(SecretError::Missing(what))),
@@ -57,7 +62,7 @@ pub(in crate::server) fn secret(config: &Config) -> Result<Option<Secret>, Secre
 
 /// The first setting that leads to other machines.
 fn beyond(config: &Config) -> Option<String> {
-    if let at @ crate::config::Address::At(address) = config.listen.peers
+    if let at @ Address::At(address) = config.listen.peers
         && at.is_open()
     {
         return Some(format!("listen.peers = \"{address}\""));
@@ -100,6 +105,8 @@ mod tests {
     #[case(&[("peers.hosts", "127.0.0.1:1,b:2")], Some("peers.hosts = \"b:2\" leaves this machine"))]
     #[case(&[("listen.peers", "0.0.0.0:0"), ("peers.secret", "0123456789abcdef")], None)]
     #[case(&[("listen.peers", "0.0.0.0:0"), ("peers.ca", "ca.pem")], None)]
+    #[case(&[("peers.gossip", "127.0.0.1:0"), ("peers.ca", "ca.pem")], Some("peers.gossip needs a secret"))]
+    #[case(&[("peers.gossip", "127.0.0.1:0"), ("peers.secret", "0123456789abcdef")], None)]
     #[case(&[("peers.secret", "0123456789abcde")], Some("the secret has 15 bytes; it needs at least 16"))]
     #[case(&[("peers.secret", "0123456789abcdef"), ("peers.secret_file", "x")], Some("are both set"))]
     #[case(&[("peers.secret_file", "/no/such")], Some("cannot read peers.secret_file /no/such"))]
