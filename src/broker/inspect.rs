@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::defined::{BindingsOf, ExchangeView};
-pub use self::overview::{MailboxSample, Overview};
+pub use self::overview::{MailboxSample, Overview, Sums};
 use super::command::{ChannelId, ConnectionId, ConsumerId, MailboxId, Seq};
 use super::definition::{BindingDefinition, Definition, DefinitionKind, PolicyDefinition};
 use super::event::Reply;
@@ -66,8 +66,10 @@ pub enum Inspect {
     Samples { after: Option<MailboxId>, count: usize },
     /// How far the host is drained.
     Drain,
-    /// The whole broker.
+    /// The whole broker, without what mailboxes sum up to.
     Overview,
+    /// Sums over mailboxes in order of number, after a number, at most so many.
+    Sums { after: Option<MailboxId>, count: usize },
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +90,7 @@ pub enum Inspection {
     Samples(Vec<MailboxSample>),
     Drain(super::DrainView),
     Overview(Box<Overview>),
+    Sums(Sums),
 }
 
 #[derive(Clone, Debug)]
@@ -287,6 +290,10 @@ impl Broker {
             Inspect::Overview => {
                 self.check_sight(from, None)?;
                 Inspection::Overview(Box::new(self.overview()))
+            }
+            Inspect::Sums { after, count } => {
+                self.check_sight(from, None)?;
+                Inspection::Sums(self.sums(*after, (*count).min(SLICE_MAX)))
             }
         };
         Ok(Reply::Inspection(Box::new(inspection)))

@@ -1,5 +1,7 @@
 //! The broker as a whole, and samples of what it counts.
 
+use std::ops::Bound;
+
 use super::oldest;
 use crate::broker::{Broker, Counts, MailboxId, ProtocolFlow, Time, Totals};
 
@@ -28,6 +30,20 @@ pub struct Overview {
     pub alarm: Option<&'static str>,
 }
 
+/// What so many mailboxes have together. A broker with very many is summed up in several steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    pub consumers: u64,
+    pub ready: u64,
+    pub ready_bytes: u64,
+    pub unsettled: u64,
+    pub unsettled_bytes: u64,
+    /// When the oldest ready message of any queue among them came.
+    pub oldest: Option<Time>,
+    /// The last of them, where others may come after it.
+    pub next: Option<MailboxId>,
+}
+
 /// What a mailbox counts, without its name: for rates.
 #[derive(Clone, Copy, Debug)]
 pub struct MailboxSample {
@@ -35,6 +51,18 @@ pub struct MailboxSample {
     pub ready: u64,
     pub unsettled: u64,
     pub counts: Counts,
+}
+
+impl Overview {
+    /// Adds what further mailboxes have.
+    pub fn add(&mut self, sums: &Sums) {
+        self.consumers += sums.consumers;
+        self.ready += sums.ready;
+        self.ready_bytes += sums.ready_bytes;
+        self.unsettled += sums.unsettled;
+        self.unsettled_bytes += sums.unsettled_bytes;
+        self.oldest = [self.oldest, sums.oldest].into_iter().flatten().min();
+    }
 }
 
 impl Broker {
@@ -49,19 +77,6 @@ impl Broker {
             alarm: self.alarm.or_else(|| self.drain.as_ref().map(|_| "drained")),
             ..Overview::default()
         };
-        for mailbox in self.mailboxes.values() {
-            overview.consumers += mailbox.consumers.len() as u64;
-            overview.ready += mailbox.ready;
-            overview.ready_bytes += mailbox.ready_bytes;
-            overview.unsettled += mailbox.unsettled();
-            overview.unsettled_bytes += mailbox.leases.bytes();
-            // In streams messages grow old on purpose.
-            if mailbox.stream.is_none()
-                && let Some(oldest) = oldest(mailbox)
-            {
-                overview.oldest = Some(overview.oldest.map_or(oldest, |it| it.min(oldest)));
-            }
-        }
         for connection in self.connections.values().filter(|it| it.open.is_some()) {
             overview.connections += 1;
             overview.publishers += u64::from(connection.publishes);
@@ -70,9 +85,28 @@ impl Broker {
         overview
     }
 
+    pub(super) fn sums(&self, after: Option<MailboxId>, count: usize) -> Sums {
+        let mut sums = Sums::default();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mailboxes = self.mailboxes.range((start, Bound::Unbounded));
+        for (at, (id, mailbox)) in mailboxes.take(count).enumerate() {
+            sums.consumers += mailbox.consumers.len() as u64;
+            sums.ready += mailbox.ready;
+            sums.ready_bytes += mailbox.ready_bytes;
+            sums.unsettled += mailbox.unsettled();
+            sums.unsettled_bytes += mailbox.leases.bytes();
+            // In streams messages grow old on purpose.
+            if mailbox.stream.is_none() {
+                sums.oldest = [sums.oldest, oldest(mailbox)].into_iter().flatten().min();
+            }
+            sums.next = (at + 1 == count).then_some(*id);
+        }
+        sums
+    }
+
     pub(super) fn samples(&self, after: Option<MailboxId>, count: usize) -> Vec<MailboxSample> {
-        let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let mailboxes = self.mailboxes.range((start, std::ops::Bound::Unbounded));
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mailboxes = self.mailboxes.range((start, Bound::Unbounded));
         let samples = mailboxes.map(|(id, mailbox)| MailboxSample {
             id: *id,
             ready: mailbox.ready,

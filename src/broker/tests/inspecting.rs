@@ -149,6 +149,40 @@ fn sizes_and_deaths_are_counted() {
     assert_eq!(totals.deaths, Deaths { rejected: 1, ..Deaths::default() });
 }
 
+/// A broker with very many mailboxes never stops for all of them.
+#[test]
+fn mailboxes_are_summed_up_in_slices() {
+    let mut house = House::new();
+    let c = house.connect();
+    for name in ["a", "b", "c", "d"] {
+        house.declare(c, name);
+        house.put(c, name, &["1", "22"]);
+        house.wait(5);
+    }
+    let oldest = house.now.0 - 20;
+    house.get(c, "b").unwrap();
+    let slice =
+        |house: &mut House, after, count| match inspect(house, Inspect::Sums { after, count }) {
+            Inspection::Sums(sums) => sums,
+            other => panic!("got {other:?}"),
+        };
+    let (mut sum, mut after, mut slices) = (overview(&mut house), None, 0);
+    assert_eq!((sum.mailboxes, sum.ready), (4, 0));
+    loop {
+        let sums = slice(&mut house, after, 2);
+        sum.add(&sums);
+        (after, slices) = (sums.next, slices + 1);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((sum.ready, sum.ready_bytes), (7, 11));
+    assert_eq!((sum.unsettled, sum.unsettled_bytes), (1, 1));
+    assert_eq!((sum.oldest, slices), (Some(Time(oldest)), 3));
+    let all = slice(&mut house, None, 5);
+    assert_eq!((all.ready, all.next), (7, None));
+}
+
 #[test]
 fn looking_changes_nothing() {
     let mut house = House::small();

@@ -19,9 +19,6 @@ use crate::server::tls::Tls;
 use crate::server::traffic::Register;
 use crate::server::watch::{self, Marks};
 
-/// Samples of mailboxes in one answer of the broker.
-const SAMPLES_MAX: usize = 2000;
-
 /// What an estate is made of.
 pub(in crate::server) struct Parts {
     pub(in crate::server) desk: Desk,
@@ -145,7 +142,28 @@ impl Estate {
         Ok(named.unwrap_or_else(|| self.node.clone()))
     }
 
+    /// Why publishers are stopped, if they are.
+    pub(super) async fn alarm(&self) -> Result<Option<&'static str>, Fault> {
+        Ok(self.overview_without_sums().await?.alarm)
+    }
+
+    /// The broker as a whole. Mailboxes are summed up in slices, which are not of one instant.
     pub(super) async fn overview(&self) -> Result<Overview, Fault> {
+        let mut overview = self.overview_without_sums().await?;
+        let mut after = None;
+        loop {
+            let inspect = Inspect::Sums { after, count: SLICE_MAX };
+            let Inspection::Sums(sums) = self.desk.inspect(inspect).await? else { break };
+            overview.add(&sums);
+            if sums.next.is_none() {
+                break;
+            }
+            after = sums.next;
+        }
+        Ok(overview)
+    }
+
+    async fn overview_without_sums(&self) -> Result<Overview, Fault> {
         match self.desk.inspect(Inspect::Overview).await? {
             Inspection::Overview(overview) => Ok(*overview),
             _ => Err(Fault::unavailable("the broker answers something else")),
@@ -215,11 +233,11 @@ impl Estate {
         }
         let mut after = None;
         loop {
-            let inspect = Inspect::Samples { after, count: SAMPLES_MAX };
+            let inspect = Inspect::Samples { after, count: SLICE_MAX };
             let Inspection::Samples(found) = self.desk.inspect(inspect).await? else { break };
             self.samples().take_mailboxes(&found);
             after = found.last().map(|it| it.id);
-            if found.len() < SAMPLES_MAX {
+            if found.len() < SLICE_MAX {
                 break;
             }
         }

@@ -22,12 +22,12 @@ fn failed(reason: &str) -> Answer {
 impl Question<'_> {
     /// The broker answers: all that some of RabbitMQ's checks can find out here.
     pub(super) async fn health_answers(&self) -> Answered {
-        self.estate.overview().await?;
+        self.estate.alarm().await?;
         Ok(ok())
     }
 
     pub(super) async fn health_alarms(&self) -> Answered {
-        Ok(match self.estate.overview().await?.alarm {
+        Ok(match self.estate.alarm().await? {
             None => ok(),
             Some(alarm) => failed(alarm),
         })
