@@ -21,7 +21,7 @@ pub const RABBITMQ_VERSION: &str = "3.13.7";
 pub const ERLANG_VERSION: &str = "26.2.5";
 
 /// What is known of this host and process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Host {
     pub node: String,
     pub cluster: String,
@@ -239,6 +239,21 @@ pub fn mailbox(view: &MailboxView, samples: &Samples, host: &Host) -> Value {
         "head_message_timestamp": view.oldest.map(seconds_of),
         "memory": bytes,
         "message_stats": stats,
+    })
+}
+
+/// A number that `mailbox` says too, where it is one that lists are ordered by: found without making the rest.
+pub fn mailbox_number(view: &MailboxView, column: &str) -> Option<u64> {
+    let bytes = view.ready_bytes + view.unsettled_bytes;
+    Some(match column {
+        "messages" => view.ready + view.unsettled,
+        "messages_ready" => view.ready,
+        "messages_unacknowledged" => view.unsettled,
+        "message_bytes" | "memory" => bytes,
+        "message_bytes_ready" => view.ready_bytes,
+        "message_bytes_unacknowledged" => view.unsettled_bytes,
+        "consumers" => view.consumers.into(),
+        _ => return None,
     })
 }
 

@@ -1,14 +1,15 @@
 //! Prometheus text with the names of RabbitMQ 3.x, so that its dashboards and alerts find what they look for.
 
-mod mailboxes;
+pub mod mailboxes;
 pub mod objects;
 mod page;
+mod table;
 
 use std::collections::BTreeMap;
 
-pub use self::mailboxes::mailboxes;
 use self::objects::Families;
 pub use self::page::Page;
+pub use self::table::Table;
 use super::json::{ERLANG_VERSION, Host, RABBITMQ_VERSION};
 use crate::broker::inspect::Overview;
 use crate::broker::{Inflow, Name, Outflow, ProtocolFlow, Sizes, Totals, Waits};

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod metrics;
 pub mod openapi;
 pub mod peers;
+pub mod pieces;
 pub mod query;
 pub mod routes;
 pub mod samples;
@@ -18,6 +19,7 @@ mod tests;
 pub mod value;
 
 pub use self::fault::Fault;
+pub use self::pieces::Pieces;
 pub use self::query::Query;
 pub use self::routes::{Call, Method, Needs, Route};
 pub use self::samples::Samples;

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use regex::{Regex, RegexBuilder};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Fault;
 
@@ -31,6 +31,20 @@ pub struct Selection {
 struct Page {
     number: usize,
     size: usize,
+}
+
+impl Page {
+    fn numbers(self, total: usize, filtered: usize, shown: usize) -> Map<String, Value> {
+        let numbers = [
+            ("total_count", total),
+            ("item_count", shown),
+            ("filtered_count", filtered),
+            ("page", self.number),
+            ("page_size", self.size),
+            ("page_count", filtered.div_ceil(self.size).max(1)),
+        ];
+        numbers.into_iter().map(|(name, number)| (name.into(), number.into())).collect()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -120,43 +134,71 @@ impl Selection {
         &self,
         items: Vec<T>,
         name: impl Fn(&T) -> &str,
-        mut json: impl FnMut(T) -> Value,
+        json: impl FnMut(T) -> Value,
     ) -> Result<Value, Fault> {
         let total = items.len();
-        let mut items: Vec<T> = items.into_iter().filter(|item| self.takes(name(item))).collect();
+        let items: Vec<T> = items.into_iter().filter(|item| self.takes(name(item))).collect();
         let filtered = items.len();
-        let by_name = self.sort.as_ref().is_none_or(|path| path.len() == 1 && path[0] == "name");
-        let mut rows: Vec<Value> = if by_name {
-            if self.sort.is_some() {
-                items.sort_by(|a, b| name(a).cmp(name(b)));
-            }
-            if self.reverse {
-                items.reverse();
-            }
-            self.cut(items)?.into_iter().map(&mut json).collect()
+        let mut rows: Vec<Value> = if self.is_by_name() {
+            self.cut(self.by_name(items, name))?.into_iter().map(json).collect()
         } else {
-            let mut rows: Vec<Value> = items.into_iter().map(&mut json).collect();
-            if let Some(path) = &self.sort {
-                rows.sort_by(|a, b| order(find(a, path), find(b, path)));
-            }
-            if self.reverse {
-                rows.reverse();
-            }
-            self.cut(rows)?
+            let rows: Vec<Value> = items.into_iter().map(json).collect();
+            let keys = rows.iter().map(|row| self.key(row)).collect();
+            self.cut(self.by_keys(rows, keys))?
         };
         if !self.columns.is_empty() {
             rows.iter_mut().for_each(|row| *row = self.only_columns(row));
         }
         let Some(page) = self.page else { return Ok(Value::Array(rows)) };
-        Ok(json!({
-            "total_count": total,
-            "item_count": rows.len(),
-            "filtered_count": filtered,
-            "page": page.number,
-            "page_size": page.size,
-            "page_count": filtered.div_ceil(page.size).max(1),
-            "items": rows,
-        }))
+        let mut answer = page.numbers(total, filtered, rows.len());
+        answer.insert("items".into(), Value::Array(rows));
+        Ok(Value::Object(answer))
+    }
+
+    /// Whether the order of a list depends on no more than names.
+    pub fn is_by_name(&self) -> bool {
+        self.sort.as_ref().is_none_or(|path| path.len() == 1 && path[0] == "name")
+    }
+
+    pub fn by_name<T>(&self, mut items: Vec<T>, name: impl Fn(&T) -> &str) -> Vec<T> {
+        if self.sort.is_some() {
+            items.sort_by(|a, b| name(a).cmp(name(b)));
+        }
+        if self.reverse {
+            items.reverse();
+        }
+        items
+    }
+
+    /// The column that a list is ordered by, where it is one of the row itself.
+    pub fn column(&self) -> Option<&str> {
+        match self.sort.as_deref()? {
+            [column] => Some(column),
+            _ => None,
+        }
+    }
+
+    /// What a row is ordered by.
+    pub fn key(&self, row: &Value) -> Option<Value> {
+        find(row, self.sort.as_deref()?).cloned()
+    }
+
+    /// A key belongs to each item.
+    pub fn by_keys<T>(&self, items: Vec<T>, keys: Vec<Option<Value>>) -> Vec<T> {
+        let mut keyed: Vec<(Option<Value>, T)> = keys.into_iter().zip(items).collect();
+        keyed.sort_by(|(a, _), (b, _)| order(a.as_ref(), b.as_ref()));
+        if self.reverse {
+            keyed.reverse();
+        }
+        keyed.into_iter().map(|(_, item)| item).collect()
+    }
+
+    /// What stands before and behind the rows of a list.
+    pub fn around(&self, total: usize, filtered: usize, shown: usize) -> (String, String) {
+        let Some(page) = self.page else { return ("[".into(), "]".into()) };
+        let numbers = Value::Object(page.numbers(total, filtered, shown)).to_string();
+        let head = numbers.strip_suffix('}').unwrap_or_default();
+        (format!("{head},\"items\":["), "]}".into())
     }
 
     /// One thing, with the columns that are wanted.
@@ -164,7 +206,8 @@ impl Selection {
         if self.columns.is_empty() { item } else { self.only_columns(&item) }
     }
 
-    fn cut<T>(&self, items: Vec<T>) -> Result<Vec<T>, Fault> {
+    /// The page that is wanted.
+    pub fn cut<T>(&self, items: Vec<T>) -> Result<Vec<T>, Fault> {
         let Some(Page { number, size }) = self.page else { return Ok(items) };
         let start = (number - 1).saturating_mul(size);
         if start >= items.len() && number > 1 {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::routes::{Found, ROUTES, decode, encode, find};
 use super::*;
-use crate::broker::inspect::{MailboxSample, Overview};
+use crate::broker::inspect::{MailboxSample, MailboxView, Overview};
 use crate::broker::{Counts, MailboxId, Table, Time};
 
 #[rstest]
@@ -110,6 +110,75 @@ fn columns_reach_into_objects() {
     let rows = vec![json!({"a": 1, "b": {"c": 2, "d": 3, "e": 4}}), json!({"a": 5, "b": {"c": 1}})];
     let list = selection.list(rows, |_| "", |it| it).unwrap();
     assert_eq!(list, json!([{"a": 5, "b": {"c": 1}}, {"a": 1, "b": {"c": 2, "d": 3}}]));
+}
+
+/// Lists are ordered by these numbers without making rows, and must be in the order of what the rows say.
+#[rstest]
+#[case("messages", true)]
+#[case("messages_ready", true)]
+#[case("messages_unacknowledged", true)]
+#[case("message_bytes", true)]
+#[case("message_bytes_ready", true)]
+#[case("message_bytes_unacknowledged", true)]
+#[case("memory", true)]
+#[case("consumers", true)]
+#[case("state", false)]
+#[case("message_stats", false)]
+fn numbers_of_a_mailbox_are_those_of_its_row(#[case] column: &str, #[case] known: bool) {
+    let view = MailboxView {
+        id: MailboxId(1),
+        vhost: "/".into(),
+        name: "a".into(),
+        kind: "classic",
+        ready: 1,
+        ready_bytes: 20,
+        unsettled: 300,
+        delayed: 4000,
+        unsettled_bytes: 50_000,
+        consumers: 600_000,
+        durable: true,
+        auto_delete: false,
+        exclusive: false,
+        owner: None,
+        internal: false,
+        consumers_busy: false,
+        policy: None,
+        operator_policy: None,
+        arguments: Table::new(),
+        oldest: None,
+        counts: Counts::default(),
+        policies: Vec::new(),
+    };
+    let row = json::mailbox(&view, &Samples::default(), &json::Host::default());
+    let number = json::mailbox_number(&view, column);
+    assert_eq!(number.is_some(), known);
+    if known {
+        assert_eq!(row[column].as_u64(), number);
+    }
+}
+
+/// Whether a list is made at once or in steps.
+#[rstest]
+#[case("sort=n&sort_reverse=true", "[5, 3, 1]")]
+#[case("sort=n&page=2&page_size=2", "[5]")]
+#[case("sort_reverse=true&page=1&page_size=2", "[3, 1]")]
+fn lists_are_the_same_in_steps(#[case] query: &str, #[case] expected: &str) {
+    let selection = Query::parse(query).unwrap().selection().unwrap();
+    let all: Vec<Value> = [5, 1, 3].map(|n| json!({"n": n})).to_vec();
+    let whole = selection.list(all.clone(), |_| "", |it| it).unwrap();
+    let keys = all.iter().map(|it| selection.key(it)).collect();
+    let ordered = if selection.is_by_name() {
+        selection.by_name(all, |_| "")
+    } else {
+        selection.by_keys(all, keys)
+    };
+    let shown = selection.cut(ordered).unwrap();
+    let (head, tail) = selection.around(3, 3, shown.len());
+    let rows: Vec<String> = shown.iter().map(Value::to_string).collect();
+    let text = format!("{head}{}{tail}", rows.join(","));
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), whole);
+    let numbers: Vec<&Value> = shown.iter().map(|it| &it["n"]).collect();
+    assert_eq!(json!(numbers), serde_json::from_str::<Value>(expected).unwrap());
 }
 
 #[test]

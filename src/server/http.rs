@@ -4,6 +4,7 @@ mod api;
 mod desk;
 mod estate;
 mod heads;
+mod scroll;
 
 mod envelope;
 pub(super) mod mailbox;

@@ -74,7 +74,9 @@ impl House {
         let text = String::from_utf8_lossy(&all).into_owned();
         let (head, body) = text.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some(Heard { status, head: head.to_owned(), body: body.to_owned() })
+        let chunked = head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked");
+        let body = if chunked { unchunked(body) } else { body.to_owned() };
+        Some(Heard { status, head: head.to_owned(), body })
     }
 
     /// Without a login or anything else.
@@ -164,5 +166,18 @@ impl House {
             }
         };
         timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("{path} stays as it is"))
+    }
+}
+
+fn unchunked(mut rest: &str) -> String {
+    let mut body = String::new();
+    loop {
+        let (size, more) = rest.split_once("\r\n").expect("the size of a chunk");
+        let size = usize::from_str_radix(size, 16).expect("a number");
+        if size == 0 {
+            return body;
+        }
+        body.push_str(&more[..size]);
+        rest = more[size..].strip_prefix("\r\n").expect("the end of a chunk");
     }
 }

@@ -128,6 +128,34 @@ async fn metrics_have_the_names_that_dashboards_read() {
     house.does("GET", "/metrics/detailed?family=other", Value::Null, 400).await;
 }
 
+/// More than is written at once.
+#[tokio::test]
+async fn long_pages_are_whole() {
+    let house = House::new().await;
+    let queue = |n| json!({"name": format!("q{n:03}"), "vhost": "/", "durable": true, "auto_delete": false, "arguments": {}});
+    let queues: Vec<Value> = (0..600).map(queue).collect();
+    house.does("POST", "/api/definitions", json!({"queues": queues}), 204).await;
+    let heard = house.ask("GET", "/metrics/per-object", None).await;
+    assert_eq!(heard.header("transfer-encoding"), Some("chunked"));
+    let all = samples(&heard.body);
+    for name in ["rabbitmq_queue_messages", "pillarbox_queue_messages_damaged_total"] {
+        let series: Vec<_> =
+            all.iter().filter(|(it, _)| it.starts_with(&format!("{name}{{"))).collect();
+        assert_eq!(series.len(), 600, "{name}");
+        assert_eq!(series[599].0, format!("{name}{{vhost=\"/\",queue=\"q599\"}}"));
+    }
+    let list = house.get("/api/queues?sort=name&sort_reverse=true").await;
+    let names = |list: &Value| -> Vec<String> {
+        let rows = list.as_array().expect("rows").iter();
+        rows.map(|it| it["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    let expected: Vec<String> = (0..600).rev().map(|n| format!("q{n:03}")).collect();
+    assert_eq!(names(&list), expected);
+    let page = house.get("/api/queues?page=2&page_size=400&sort=messages").await;
+    assert_eq!((&page["item_count"], &page["page_count"]), (&json!(200), &json!(2)));
+    assert_eq!(names(&page["items"])[199], "q599");
+}
+
 /// Each message that came is counted once where it went.
 #[tokio::test]
 async fn queues_balance_at_rest() {

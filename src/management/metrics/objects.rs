@@ -1,8 +1,11 @@
 //! Each connection, channel and exchange by itself, and this host, by RabbitMQ's families.
 
-use super::page::{Page, Row};
+use super::page::Page;
+use super::table::{Column, Kind, Number, Table};
 use super::{churn, process};
 use crate::broker::inspect::{ChannelView, ConnectionView, ExchangeView, Overview};
+use crate::broker::{Inflow, Outflow, Passage};
+use crate::management::Pieces;
 use crate::management::json::{ConnectionFacts, Host, connection_name};
 
 /// Which families a page has, and how their metrics are named.
@@ -66,114 +69,165 @@ impl<'a> Families<'a> {
     }
 }
 
-pub fn channels(page: &mut Page, views: &[ChannelView], families: Families<'_>) {
-    for view in views {
-        let connection = connection_name(&view.peer, &view.local);
-        let channel = format!("{connection} ({})", view.channel.0);
-        let labels = [("channel", &*channel), ("vhost", &*view.vhost)];
-        let mut row = Row::new(page, families.prefix(), &labels);
-        if families.wants("channel_metrics") {
-            row.gauges([
-                ("channel_consumers", "Consumers", view.consumers.into()),
-                (
-                    "channel_messages_unacked",
-                    "Messages delivered and not yet settled",
-                    view.unsettled.into(),
-                ),
-                ("channel_prefetch", "Limit of each consumer", view.prefetch.into()),
-                ("channel_global_prefetch", "Limit of the whole channel", view.limit.into()),
-            ]);
-        }
-        let (inflow, outflow) = (&view.inflow, &view.outflow);
-        if families.wants("channel_exchange_metrics") {
-            row.counters([
-                ("channel_messages_published", "Messages published", inflow.published),
-                ("channel_messages_confirmed", "Messages confirmed", inflow.confirmed),
-                (
-                    "channel_messages_unroutable_returned",
-                    "Messages that no queue took, and were returned",
-                    inflow.returned,
-                ),
-                (
-                    "channel_messages_unroutable_dropped",
-                    "Messages that no queue took, and nobody was told",
-                    inflow.unroutable,
-                ),
-            ]);
-        }
-        if families.wants("channel_queue_metrics") {
-            row.counters([
-                ("channel_get_ack", "Messages asked for singly, to be settled", outflow.got),
-                ("channel_get", "Messages asked for singly, settled at once", outflow.got_settled),
-                (
-                    "channel_messages_delivered_ack",
-                    "Messages given to consumers that settle them",
-                    outflow.delivered,
-                ),
-                (
-                    "channel_messages_delivered",
-                    "Messages given to consumers that settle nothing",
-                    outflow.delivered_settled,
-                ),
-                ("channel_messages_redelivered", "Messages given again", outflow.redelivered),
-                (
-                    "channel_messages_acked",
-                    "Messages that consumers accepted",
-                    outflow.acknowledged,
-                ),
-                (
-                    "channel_get_empty",
-                    "Messages asked for singly where there was none",
-                    outflow.got_nothing,
-                ),
-            ]);
-        }
-    }
+/// Empty tables, to be filled a slice at a time.
+pub struct Objects {
+    exchanges: Table<Passage>,
+    exchange_names: Table<()>,
+    channels: Table<(Counters, Inflow, Outflow)>,
+    connections: Table<(ConnectionFacts, u32)>,
 }
 
-pub fn connections(
-    page: &mut Page,
-    views: &[ConnectionView],
-    facts: impl Fn(&ConnectionView) -> ConnectionFacts,
-    families: Families<'_>,
-) {
-    for view in views {
+/// What a channel has now.
+pub struct Counters {
+    consumers: u32,
+    unsettled: u32,
+    prefetch: u32,
+    limit: u32,
+}
+
+impl Objects {
+    pub fn new(families: Families<'_>) -> Self {
+        Self {
+            exchanges: Table::new(&EXCHANGES, families),
+            exchange_names: Table::new(&EXCHANGE_NAMES, families),
+            channels: Table::new(&CHANNELS, families),
+            connections: Table::new(&CONNECTIONS, families),
+        }
+    }
+
+    pub fn add_exchanges(&mut self, views: &[ExchangeView]) {
+        for view in views {
+            let it = &view.definition;
+            let labels = [("vhost", &*it.vhost), ("exchange", &*it.name), ("type", &*it.kind)];
+            self.exchanges.add(&labels[..2], view.passage);
+            self.exchange_names.add(&labels, ());
+        }
+    }
+
+    pub fn add_channels(&mut self, views: &[ChannelView]) {
+        for view in views {
+            let connection = connection_name(&view.peer, &view.local);
+            let channel = format!("{connection} ({})", view.channel.0);
+            let counters = Counters {
+                consumers: view.consumers,
+                unsettled: view.unsettled,
+                prefetch: view.prefetch,
+                limit: view.limit,
+            };
+            let labels = [("channel", &*channel), ("vhost", &*view.vhost)];
+            self.channels.add(&labels, (counters, view.inflow, view.outflow));
+        }
+    }
+
+    pub fn add_connection(&mut self, view: &ConnectionView, facts: ConnectionFacts) {
         let name = connection_name(&view.peer, &view.local);
         let labels = [("connection", &*name), ("vhost", &*view.vhost)];
-        let facts = facts(view);
-        let mut row = Row::new(page, families.prefix(), &labels);
-        if families.wants("connection_coarse_metrics") {
-            row.counters([
-                ("connection_incoming_bytes", "Bytes that came", facts.received),
-                ("connection_outgoing_bytes", "Bytes that went", facts.sent),
-            ]);
-        }
-        if families.wants("connection_metrics") {
-            row.gauges([("connection_channels", "Channels in use", view.channels.into())]);
-        }
+        self.connections.add(&labels, (facts, view.channels));
+    }
+
+    /// In the order in which they stand on the page.
+    pub fn into_pieces(self) -> [Box<dyn Pieces>; 4] {
+        [
+            Box::new(self.exchanges),
+            Box::new(self.exchange_names),
+            Box::new(self.channels),
+            Box::new(self.connections),
+        ]
     }
 }
 
-pub fn exchanges(page: &mut Page, views: &[ExchangeView], families: Families<'_>) {
-    for view in views {
-        let it = &view.definition;
-        let labels = [("vhost", &*it.vhost), ("exchange", &*it.name)];
-        if families.wants("exchange_metrics") {
-            Row::new(page, families.prefix(), &labels).counters([
-                ("exchange_messages_published", "Messages that came", view.passage.inwards),
-                ("exchange_messages_routed", "Copies that queues got", view.passage.outwards),
-            ]);
-        }
-        if families.wants("exchange_names") {
-            let labels = [labels[0], labels[1], ("type", &*it.kind)];
-            Row::new(page, families.prefix(), &labels).gauges([(
-                "exchange_name",
-                "The exchange is there",
-                1,
-            )]);
-        }
-    }
+const fn gauge<R>(
+    families: &'static [&'static str],
+    name: &'static str,
+    help: &'static str,
+    value: fn(&R) -> Option<Number>,
+) -> Column<R> {
+    Column { families, own: false, kind: Kind::Gauge, name, help, value }
 }
+
+const fn counter<R>(
+    families: &'static [&'static str],
+    name: &'static str,
+    help: &'static str,
+    value: fn(&R) -> Option<Number>,
+) -> Column<R> {
+    Column { families, own: false, kind: Kind::Counter, name, help, value }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what columns give")]
+fn whole(number: impl Into<u64>) -> Option<Number> {
+    Some(Number::Whole(number.into()))
+}
+
+const PASSED: &[&str] = &["exchange_metrics"];
+const NOW: &[&str] = &["channel_metrics"];
+const CAME: &[&str] = &["channel_exchange_metrics"];
+const WENT: &[&str] = &["channel_queue_metrics"];
+const BYTES: &[&str] = &["connection_coarse_metrics"];
+
+const EXCHANGES: [Column<Passage>; 2] = [
+    counter(PASSED, "exchange_messages_published", "Messages that came", |it| whole(it.inwards)),
+    counter(PASSED, "exchange_messages_routed", "Copies that queues got", |it| whole(it.outwards)),
+];
+
+const EXCHANGE_NAMES: [Column<()>; 1] =
+    [gauge(&["exchange_names"], "exchange_name", "The exchange is there", |()| whole(1_u64))];
+
+const CHANNELS: [Column<(Counters, Inflow, Outflow)>; 15] = [
+    gauge(NOW, "channel_consumers", "Consumers", |it| whole(it.0.consumers)),
+    gauge(NOW, "channel_messages_unacked", "Messages delivered and not yet settled", |it| {
+        whole(it.0.unsettled)
+    }),
+    gauge(NOW, "channel_prefetch", "Limit of each consumer", |it| whole(it.0.prefetch)),
+    gauge(NOW, "channel_global_prefetch", "Limit of the whole channel", |it| whole(it.0.limit)),
+    counter(CAME, "channel_messages_published", "Messages published", |it| whole(it.1.published)),
+    counter(CAME, "channel_messages_confirmed", "Messages confirmed", |it| whole(it.1.confirmed)),
+    counter(
+        CAME,
+        "channel_messages_unroutable_returned",
+        "Messages that no queue took, and were returned",
+        |it| whole(it.1.returned),
+    ),
+    counter(
+        CAME,
+        "channel_messages_unroutable_dropped",
+        "Messages that no queue took, and nobody was told",
+        |it| whole(it.1.unroutable),
+    ),
+    counter(WENT, "channel_get_ack", "Messages asked for singly, to be settled", |it| {
+        whole(it.2.got)
+    }),
+    counter(WENT, "channel_get", "Messages asked for singly, settled at once", |it| {
+        whole(it.2.got_settled)
+    }),
+    counter(
+        WENT,
+        "channel_messages_delivered_ack",
+        "Messages given to consumers that settle them",
+        |it| whole(it.2.delivered),
+    ),
+    counter(
+        WENT,
+        "channel_messages_delivered",
+        "Messages given to consumers that settle nothing",
+        |it| whole(it.2.delivered_settled),
+    ),
+    counter(WENT, "channel_messages_redelivered", "Messages given again", |it| {
+        whole(it.2.redelivered)
+    }),
+    counter(WENT, "channel_messages_acked", "Messages that consumers accepted", |it| {
+        whole(it.2.acknowledged)
+    }),
+    counter(WENT, "channel_get_empty", "Messages asked for singly where there was none", |it| {
+        whole(it.2.got_nothing)
+    }),
+];
+
+const CONNECTIONS: [Column<(ConnectionFacts, u32)>; 3] = [
+    counter(BYTES, "connection_incoming_bytes", "Bytes that came", |it| whole(it.0.received)),
+    counter(BYTES, "connection_outgoing_bytes", "Bytes that went", |it| whole(it.0.sent)),
+    gauge(&["connection_metrics"], "connection_channels", "Channels in use", |it| whole(it.1)),
+];
 
 /// This host, where something of it was asked for by name. A page of all objects has it in its head.
 pub fn node(page: &mut Page, overview: &Overview, host: &Host, families: Families<'_>) {
@@ -187,11 +241,7 @@ pub fn node(page: &mut Page, overview: &Overview, host: &Host, families: Familie
 
 pub fn vhost(page: &mut Page, name: &str, families: Families<'_>) {
     if families.wants("vhost_status") {
-        let labels = [("vhost", name)];
-        Row::new(page, families.prefix(), &labels).gauges([(
-            "vhost_status",
-            "Whether the virtual host runs",
-            1,
-        )]);
+        let name_of = format!("{}vhost_status", families.prefix());
+        page.gauge(&name_of, "Whether the virtual host runs", &[("vhost", name)], 1.0);
     }
 }

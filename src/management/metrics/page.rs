@@ -1,7 +1,7 @@
 //! A page of metrics in Prometheus' text form.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 
 use super::Measured;
 
@@ -10,8 +10,6 @@ use super::Measured;
 pub struct Page {
     metrics: Vec<Metric>,
     places: BTreeMap<String, usize>,
-    /// The same for rows, whose names are put together once.
-    rows: BTreeMap<(&'static str, &'static str), usize>,
 }
 
 #[derive(Debug)]
@@ -81,11 +79,14 @@ impl Page {
     }
 }
 
-fn label_text(labels: Labels<'_>) -> String {
+pub(super) fn label_text(labels: Labels<'_>) -> String {
     let mut out = String::new();
     for (at, (label, text)) in labels.iter().enumerate() {
         out.push(if at == 0 { '{' } else { ',' });
-        let _ = write!(out, "{label}=\"{}\"", escaped(text));
+        out.push_str(label);
+        out.push_str("=\"");
+        push_escaped(text, &mut out);
+        out.push('"');
     }
     if !labels.is_empty() {
         out.push('}');
@@ -93,72 +94,15 @@ fn label_text(labels: Labels<'_>) -> String {
     out
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-/// Values of one object, under a name each. There are many: what they share is written once.
-pub(super) struct Row<'p> {
-    page: &'p mut Page,
-    prefix: &'static str,
-    labels: String,
-}
-
-impl<'p> Row<'p> {
-    pub(super) fn new(page: &'p mut Page, prefix: &'static str, labels: Labels<'_>) -> Self {
-        Self { page, prefix, labels: label_text(labels) }
-    }
-
-    /// Further values are of metrics that start so.
-    pub(super) fn with_prefix(mut self, prefix: &'static str) -> Self {
-        self.prefix = prefix;
-        self
-    }
-
-    pub(super) fn gauges<const N: usize>(&mut self, all: [(&'static str, &'static str, u64); N]) {
-        for (name, help, value) in all {
-            self.value("gauge", name, help, value);
-        }
-    }
-
-    pub(super) fn counters<const N: usize>(&mut self, all: [(&'static str, &'static str, u64); N]) {
-        for (name, help, value) in all {
-            self.value("counter", name, help, value);
-        }
-    }
-
-    /// One of another prefix.
-    pub(super) fn own_gauge(
-        &mut self,
-        prefix: &'static str,
-        name: &'static str,
-        help: &'static str,
-        value: f64,
-    ) {
-        let prefix = std::mem::replace(&mut self.prefix, prefix);
-        self.value("gauge", name, help, value);
-        self.prefix = prefix;
-    }
-
-    fn value(
-        &mut self,
-        kind: &'static str,
-        name: &'static str,
-        help: &'static str,
-        value: impl Display,
-    ) {
-        let at = match self.page.rows.get(&(self.prefix, name)) {
-            Some(at) => *at,
-            None => {
-                let ending = if kind == "counter" { "_total" } else { "" };
-                let at = self.page.place(&format!("{}{name}{ending}", self.prefix), kind, help);
-                self.page.rows.insert((self.prefix, name), at);
-                at
+fn push_escaped(text: &str, out: &mut String) {
+    for part in text.split_inclusive(['\\', '"', '\n']) {
+        let plain = part.trim_end_matches(['\\', '"', '\n']);
+        out.push_str(plain);
+        match &part[plain.len()..] {
+            "\n" => out.push_str("\\n"),
+            special => {
+                special.chars().for_each(|it| out.extend(['\\', it]));
             }
-        };
-        let Metric { name, samples, .. } = &mut self.page.metrics[at];
-        samples.push_str(name);
-        samples.push_str(&self.labels);
-        let _ = writeln!(samples, " {value}");
+        }
     }
 }

@@ -3,11 +3,14 @@
 mod connections;
 mod definitions;
 mod health;
+mod lists;
 mod metrics;
 mod objects;
 mod people;
 mod topology;
 mod whole;
+
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Extension, Request};
@@ -17,6 +20,7 @@ use serde_json::{Map, Value};
 use subtle::ConstantTimeEq;
 
 use super::estate::Estate;
+use super::scroll::Scroll;
 use super::{Admission, Visit, basic, bearer, may_come};
 use crate::broker::{Credential, Definition, DefinitionKind, Name, Reply, Request as Ask};
 use crate::management::definitions::{Fields, name};
@@ -32,6 +36,8 @@ const ADDRESS_MAX: usize = 4096;
 pub(super) enum Answer {
     Json(Value),
     Text(&'static str, String),
+    /// A long text.
+    Scroll(&'static str, Scroll),
     /// 201, and where it is.
     Created(Option<String>),
     NoContent,
@@ -51,7 +57,7 @@ pub(super) struct Guest {
 
 /// A request that may be answered.
 pub(super) struct Question<'a> {
-    estate: &'a Estate,
+    estate: &'a Arc<Estate>,
     guest: Guest,
     captures: Captures,
     query: Query,
@@ -267,6 +273,9 @@ impl IntoResponse for Answer {
         match self {
             Self::Json(value) => json_body(&value).into_response(),
             Self::Text(kind, text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+            Self::Scroll(kind, scroll) => {
+                ([(header::CONTENT_TYPE, kind)], scroll.into_body()).into_response()
+            }
             Self::Created(place) => {
                 let mut response = StatusCode::CREATED.into_response();
                 let place = place.and_then(|it| HeaderValue::from_str(&it).ok());

@@ -51,13 +51,13 @@ impl Question<'_> {
             all.retain(|it| it.user == user);
         }
         let host = self.estate.host().await?;
-        let samples = self.estate.samples();
+        let estate = self.estate.clone();
         let named: Vec<(String, ConnectionView)> =
             all.into_iter().map(|it| (show::connection_name(&it.peer, &it.local), it)).collect();
-        let json = |(_, view): (String, ConnectionView)| {
-            show::connection(&view, self.estate.register.facts(view.id), &samples, &host)
+        let json = move |(_, view): &(String, ConnectionView)| {
+            show::connection(view, estate.register.facts(view.id), &estate.samples(), &host)
         };
-        Ok(Answer::Json(self.query.selection()?.list(named, |it| &it.0, json)?))
+        self.many(named, |it| &it.0, json).await
     }
 
     async fn find_connection(&self, name: &str) -> Result<ConnectionView, Fault> {
@@ -129,11 +129,12 @@ impl Question<'_> {
             all.retain(|it| it.connection == connection);
         }
         let host = self.estate.host().await?;
-        let samples = self.estate.samples();
+        let estate = self.estate.clone();
         let named: Vec<(String, ChannelView)> =
             all.into_iter().map(|it| (channel_name(&it), it)).collect();
-        let json = |(_, view): (String, ChannelView)| show::channel(&view, &samples, &host);
-        Ok(Answer::Json(self.query.selection()?.list(named, |it| &it.0, json)?))
+        let json =
+            move |(_, view): &(String, ChannelView)| show::channel(view, &estate.samples(), &host);
+        self.many(named, |it| &it.0, json).await
     }
 
     pub(super) async fn channel(&self) -> Answered {
@@ -166,10 +167,10 @@ impl Question<'_> {
         let connections: BTreeMap<ConnectionId, ConnectionView> =
             self.all_connections().await?.into_iter().map(|it| (it.id, it)).collect();
         let host = self.estate.host().await?;
-        let json = |(vhost, view): (Name, ConsumerView)| {
-            show::consumer(&view, &vhost, connections.get(&view.connection).cloned(), &host)
+        let json = move |(vhost, view): &(Name, ConsumerView)| {
+            show::consumer(view, vhost, connections.get(&view.connection).cloned(), &host)
         };
-        Ok(Answer::Json(self.query.selection()?.list(all, |it| &it.1.tag, json)?))
+        self.many(all, |it| &it.1.tag, json).await
     }
 }
 

@@ -1,17 +1,22 @@
-//! Prometheus metrics, gathered in slices: each becomes text before the next is asked for.
+//! Prometheus metrics, gathered in slices and written in pieces: messages must not wait for either.
 
-use tokio::task::yield_now;
+use std::time::Duration;
 
 use super::{Answer, Answered, Question};
-use crate::broker::inspect::{Inspect, Inspection, SLICE_MAX};
+use crate::broker::inspect::{Inspect, Inspection};
 use crate::broker::{Definition, DefinitionKind, Name};
-use crate::management::Fault;
-use crate::management::metrics::objects::{self, FAMILIES, Families};
-use crate::management::metrics::{Page, globals, head, mailboxes, whole};
-use crate::management::peers;
+use crate::management::metrics::mailboxes::{self, Mailbox};
+use crate::management::metrics::objects::{self, FAMILIES, Families, Objects};
+use crate::management::metrics::{Table, globals, head, whole};
+use crate::management::{Fault, Pieces, peers};
+use crate::server::http::scroll::{Pace, Scroll};
 
-/// Mailboxes of which this task writes without letting others go on: messages must not wait for metrics.
-const WRITTEN_AT_ONCE: usize = 50;
+/// Objects in one answer of the broker.
+const GATHERED_AT_ONCE: usize = 100;
+/// Bytes of a page that are written at once.
+const PIECE_SIZE: usize = 64 << 10;
+/// After each piece of a page, which a Prometheus can wait for: ten thousand queues take less than half a second.
+const REST: Duration = Duration::from_millis(1);
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Question<'_> {
@@ -38,6 +43,7 @@ impl Question<'_> {
     async fn objects(&self, families: Families<'_>) -> Answered {
         let host = self.estate.host().await?;
         let mut page = head(&host, families);
+        let (mut mailboxes, mut objects) = (mailboxes::table(families), Objects::new(families));
         let asked: Vec<&str> = self.query.all("vhost").collect();
         let wanted = |vhost: &Name| asked.is_empty() || asked.contains(&vhost.as_str());
         if families.wants_any("node_") || families.wants_any("connection_churn") {
@@ -53,19 +59,24 @@ impl Question<'_> {
         for vhost in self.every_vhost().await?.iter().filter(|it| wanted(it)) {
             objects::vhost(&mut page, vhost, families);
             if families.wants_any("queue_") {
-                self.add_mailboxes(&mut page, vhost, families).await;
+                self.add_mailboxes(&mut mailboxes, vhost).await;
             }
             if families.wants_any("exchange_") {
-                self.add_exchanges(&mut page, vhost, families).await;
+                self.add_exchanges(&mut objects, vhost).await;
             }
         }
         if families.wants_any("channel_") {
-            self.add_channels(&mut page, wanted, families).await?;
+            self.add_channels(&mut objects, wanted).await?;
         }
         if families.wants("connection_coarse_metrics") || families.wants("connection_metrics") {
-            self.add_connections(&mut page, wanted, families).await?;
+            let all = self.all_connections().await?;
+            for view in all.iter().filter(|it| wanted(&it.vhost)) {
+                objects.add_connection(view, self.estate.register.facts(view.id));
+            }
         }
-        Ok(Answer::Text(KIND, page.text()))
+        let first: [Box<dyn Pieces>; 2] = [Box::new(page.text()), Box::new(mailboxes)];
+        let parts = first.into_iter().chain(objects.into_pieces());
+        Ok(Answer::Scroll(KIND, Scroll::new(parts, PIECE_SIZE, Pace::Resting(REST))))
     }
 
     async fn every_vhost(&self) -> Result<Vec<Name>, Fault> {
@@ -77,35 +88,34 @@ impl Question<'_> {
         Ok(names.collect())
     }
 
-    async fn add_mailboxes(&self, page: &mut Page, vhost: &Name, families: Families<'_>) {
+    async fn add_mailboxes(&self, table: &mut Table<Mailbox>, vhost: &Name) {
         let mut after = None;
         loop {
-            let inspect = Inspect::Mailboxes { vhost: vhost.clone(), after, count: SLICE_MAX };
+            let inspect =
+                Inspect::Mailboxes { vhost: vhost.clone(), after, count: GATHERED_AT_ONCE };
             // The virtual host may be gone meanwhile.
             let Ok(Inspection::Mailboxes(found)) = self.estate.desk.inspect(inspect).await else {
                 return;
             };
-            for few in found.chunks(WRITTEN_AT_ONCE) {
-                mailboxes(page, few, self.estate.clock.now(), families);
-                yield_now().await;
-            }
+            mailboxes::add(table, &found, self.estate.clock.now());
             after = found.last().map(|it| it.name.clone());
-            if found.len() < SLICE_MAX {
+            if found.len() < GATHERED_AT_ONCE {
                 return;
             }
         }
     }
 
-    async fn add_exchanges(&self, page: &mut Page, vhost: &Name, families: Families<'_>) {
+    async fn add_exchanges(&self, objects: &mut Objects, vhost: &Name) {
         let mut after = None;
         loop {
-            let inspect = Inspect::Exchanges { vhost: vhost.clone(), after, count: SLICE_MAX };
+            let inspect =
+                Inspect::Exchanges { vhost: vhost.clone(), after, count: GATHERED_AT_ONCE };
             let Ok(Inspection::Exchanges(found)) = self.estate.desk.inspect(inspect).await else {
                 return;
             };
-            objects::exchanges(page, &found, families);
+            objects.add_exchanges(&found);
             after = found.last().map(|it| it.definition.name.clone());
-            if found.len() < SLICE_MAX {
+            if found.len() < GATHERED_AT_ONCE {
                 return;
             }
         }
@@ -113,39 +123,22 @@ impl Question<'_> {
 
     async fn add_channels(
         &self,
-        page: &mut Page,
+        objects: &mut Objects,
         wanted: impl Fn(&Name) -> bool,
-        families: Families<'_>,
     ) -> Result<(), Fault> {
         let mut after = None;
         loop {
-            let inspect = Inspect::Channels { after, count: SLICE_MAX };
+            let inspect = Inspect::Channels { after, count: GATHERED_AT_ONCE };
             let Inspection::Channels(mut found) = self.estate.desk.inspect(inspect).await? else {
                 return Ok(());
             };
             after = found.last().map(|it| (it.connection, it.channel));
-            let last = found.len() < SLICE_MAX;
+            let last = found.len() < GATHERED_AT_ONCE;
             found.retain(|it| wanted(&it.vhost));
-            objects::channels(page, &found, families);
+            objects.add_channels(&found);
             if last {
                 return Ok(());
             }
         }
-    }
-
-    async fn add_connections(
-        &self,
-        page: &mut Page,
-        wanted: impl Fn(&Name) -> bool,
-        families: Families<'_>,
-    ) -> Result<(), Fault> {
-        let mut all = self.all_connections().await?;
-        all.retain(|it| wanted(&it.vhost));
-        let facts = |view: &_| {
-            let view: &crate::broker::inspect::ConnectionView = view;
-            self.estate.register.facts(view.id)
-        };
-        objects::connections(page, &all, facts, families);
-        Ok(())
     }
 }

@@ -51,15 +51,14 @@ impl Question<'_> {
     }
 
     pub(super) async fn queues(&self) -> Answered {
-        let selection = self.query.selection()?;
         let mut all = Vec::new();
         for vhost in self.vhosts().await? {
             all.extend(self.all_mailboxes(&vhost).await?);
         }
         let host = self.estate.host().await?;
-        let samples = self.estate.samples();
-        let json = |view: MailboxView| show::mailbox(&view, &samples, &host);
-        Ok(Answer::Json(selection.list(all, |it| &it.name, json)?))
+        let estate = self.estate.clone();
+        let json = move |view: &MailboxView| show::mailbox(view, &estate.samples(), &host);
+        self.many_by(all, |it| &it.name, show::mailbox_number, json).await
     }
 
     async fn find_mailbox(&self) -> Result<MailboxView, Fault> {

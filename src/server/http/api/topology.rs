@@ -35,9 +35,9 @@ impl Question<'_> {
                 }
             }
         }
-        let samples = self.estate.samples();
-        let json = |view: ExchangeView| show::exchange(&view, &samples);
-        Ok(Answer::Json(self.query.selection()?.list(all, |it| &it.definition.name, json)?))
+        let estate = self.estate.clone();
+        let json = move |view: &ExchangeView| show::exchange(view, &estate.samples());
+        self.many(all, |it| &it.definition.name, json).await
     }
 
     pub(super) async fn exchange(&self) -> Answered {
@@ -106,14 +106,14 @@ impl Question<'_> {
         Ok(visible.map(|it| Self::default_binding(vhost, &it.name)).collect())
     }
 
-    fn list_bindings(&self, all: Vec<BindingDefinition>) -> Answered {
+    async fn list_bindings(&self, all: Vec<BindingDefinition>) -> Answered {
         let name = |it: &BindingDefinition| match &it.destination {
             Destination::Mailbox(name) | Destination::Exchange(name) => name.clone(),
         };
         let named: Vec<(Name, BindingDefinition)> =
             all.into_iter().map(|it| (name(&it), it)).collect();
-        let json = |(_, it): (Name, BindingDefinition)| show::binding(&it);
-        Ok(Answer::Json(self.query.selection()?.list(named, |it| &it.0, json)?))
+        let json = |(_, it): &(Name, BindingDefinition)| show::binding(it);
+        self.many(named, |it| &it.0, json).await
     }
 
     pub(super) async fn bindings(&self) -> Answered {
@@ -122,25 +122,25 @@ impl Question<'_> {
             all.extend(self.default_bindings(&vhost).await?);
             all.extend(self.all_bindings(&vhost, BindingsOf::default()).await?);
         }
-        self.list_bindings(all)
+        self.list_bindings(all).await
     }
 
     pub(super) async fn bindings_of_exchange(&self, source: bool) -> Answered {
         let (vhost, name) = (self.name("vhost")?, self.exchange_name("name")?);
         self.find_vhost(&vhost).await?;
         if !self.exchange_is_there().await? {
-            return self.list_bindings(Vec::new());
+            return self.list_bindings(Vec::new()).await;
         }
         if name.is_empty() {
             let all = if source { self.default_bindings(&vhost).await? } else { Vec::new() };
-            return self.list_bindings(all);
+            return self.list_bindings(all).await;
         }
         let of = if source {
             BindingsOf { source: Some(name), destination: None }
         } else {
             BindingsOf { source: None, destination: Some(Destination::Exchange(name)) }
         };
-        self.list_bindings(self.all_bindings(&vhost, of).await?)
+        self.list_bindings(self.all_bindings(&vhost, of).await?).await
     }
 
     pub(super) async fn bindings_of_queue(&self) -> Answered {
@@ -148,12 +148,12 @@ impl Question<'_> {
         self.find_vhost(&vhost).await?;
         let inspect = Inspect::Mailbox { vhost: vhost.clone(), name: name.clone() };
         if self.estate.desk.inspect(inspect).await.is_err_and(|it| it.status == 404) {
-            return self.list_bindings(Vec::new());
+            return self.list_bindings(Vec::new()).await;
         }
         let mut all = vec![Self::default_binding(&vhost, &name)];
         let destination = Some(Destination::Mailbox(name));
         all.extend(self.all_bindings(&vhost, BindingsOf { source: None, destination }).await?);
-        self.list_bindings(all)
+        self.list_bindings(all).await
     }
 
     fn destination(&self) -> Result<Destination, Fault> {
@@ -195,8 +195,8 @@ impl Question<'_> {
         self.find_vhost(&self.name("vhost")?).await?;
         match self.between().await {
             // What is not there has no bindings: tools ask before they declare.
-            Err(fault) if fault.status == 404 => self.list_bindings(Vec::new()),
-            found => self.list_bindings(found?),
+            Err(fault) if fault.status == 404 => self.list_bindings(Vec::new()).await,
+            found => self.list_bindings(found?).await,
         }
     }
 
