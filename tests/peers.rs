@@ -448,6 +448,77 @@ async fn a_mailbox_moves_to_another_host_while_it_is_used() {
     assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
 }
 
+/// Messages that are in the mailbox here. `Err` says what is said where it is not.
+fn resting(host: &Broker) -> Result<u64, String> {
+    let answer = host.send("GET", "/api/queues/%2F/work", "");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let said: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    match said["reason"].as_str() {
+        Some(reason) => Err(reason.into()),
+        None => Ok(said["messages"].as_u64().expect("a count")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_amid_a_move_loses_nothing_and_makes_no_second_home() {
+    const COUNT: u32 = 20_000;
+    const ELSEWHERE: &str = "queue 'work' in vhost '/' lives on host 'b'";
+    for killed in ["a", "b"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut b = Broker::start(directory.path(), "b", "127.0.0.1:0", &[]);
+        let mut a = Broker::start(directory.path(), "a", "127.0.0.1:0", &[&b.peers]);
+        let (to_a, to_b) = (a.client().await, b.client().await);
+        to_a.declare(&Mailbox::durable("work")).await.expect("declared");
+        knows(&to_b, "a", 1, 0).await;
+        for n in (0..COUNT).step_by(2000) {
+            push(&to_a, "work", bodies(n..n + 2000)).await;
+        }
+        let mut verb = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+        let moving = verb.args(["mailbox", "move", "work", "--to", "b"]).stdout(Stdio::null());
+        let moving = moving.stderr(Stdio::null()).env("PILLARBOX_BROKER", &a.native);
+        let mut moving = moving.spawn().expect("it runs");
+        let arrived = until("a first message", async || {
+            let arrived = resting(&b).ok()?;
+            (arrived > 0).then_some(arrived)
+        });
+        let arrived = arrived.await;
+        assert!(arrived < u64::from(COUNT), "all of it is there already");
+        if killed == "a" {
+            a.kill();
+            a = a.restart(&[&b.peers]);
+        } else {
+            b.kill();
+            assert_eq!(resting(&a), Err(ELSEWHERE.into()), "while its home is away");
+            b = b.restart(&[&a.peers]);
+        }
+        let _ = moving.wait();
+        until("the rest of it", async || {
+            assert_eq!(resting(&a), Err(ELSEWHERE.into()), "{killed} was killed");
+            let arrived = resting(&b).expect("it never leaves its new home");
+            (arrived >= u64::from(COUNT)).then_some(())
+        })
+        .await;
+        let client = a.client().await;
+        let mut taken = std::collections::BTreeSet::new();
+        loop {
+            let wait = Duration::from_millis(500);
+            let pulled = client.pull("work", 1000, wait).await.expect("messages");
+            if pulled.deliveries.is_empty() {
+                break;
+            }
+            for delivery in &pulled.deliveries {
+                let body = String::from_utf8_lossy(delivery.body()).into_owned();
+                // One that was on its way before its move was durable at the host that was killed.
+                assert!(taken.insert(body) || delivery.redelivered, "{killed} was killed");
+            }
+            let outcome = pillarbox::client::Outcome::Accepted;
+            client.settle(&pulled.deliveries, outcome).await.expect("settled");
+        }
+        let all = bodies(0..COUNT).into_iter().collect();
+        assert!(taken == all, "{killed} was killed: {} of {COUNT}", taken.len());
+    }
+}
+
 /// An authority of hosts, and a certificate of it with its key: as files, and as settings that name them.
 fn certified(directory: &Path, name: &str) -> Vec<(&'static str, String)> {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
