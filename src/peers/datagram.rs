@@ -7,7 +7,6 @@
 //! What is sealed is not encrypted. A datagram that is sent again within a minute is taken again: what it carries must bear that.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -105,37 +104,45 @@ impl Seal {
     }
 }
 
-/// First or second halves that wait for the other one.
-#[derive(Default)]
-pub struct Halves {
-    waiting: VecDeque<(SocketAddr, u64, u8, Vec<u8>)>,
+/// First or second halves that wait for the other one, each `From` somebody.
+pub struct Halves<From> {
+    waiting: VecDeque<Half<From>>,
 }
 
-impl Halves {
+struct Half<From> {
+    from: From,
+    number: u64,
+    part: u8,
+    bytes: Vec<u8>,
+}
+
+impl<From> Default for Halves<From> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new() }
+    }
+}
+
+impl<From: PartialEq> Halves<From> {
     /// All bytes, once they are there.
-    pub fn join(&mut self, from: SocketAddr, piece: Piece<'_>) -> Option<Vec<u8>> {
-        if piece.parts == 1 {
-            return Some(piece.bytes.to_vec());
+    pub fn join(&mut self, from: From, piece: Piece<'_>) -> Option<Vec<u8>> {
+        let Piece { number, part, parts, bytes } = piece;
+        if parts == 1 {
+            return Some(bytes.to_vec());
         }
-        let same = |it: &(SocketAddr, u64, u8, Vec<u8>)| (it.0, it.1) == (from, piece.number);
+        let same = |it: &Half<From>| it.number == number && it.from == from;
         let Some(at) = self.waiting.iter().position(same) else {
             if self.waiting.len() == HALVES_MAX {
                 self.waiting.pop_front();
             }
-            self.waiting.push_back((from, piece.number, piece.part, piece.bytes.to_vec()));
+            self.waiting.push_back(Half { from, number, part, bytes: bytes.to_vec() });
             return None;
         };
-        let (_, _, part, mut other) = self.waiting.remove(at)?;
-        match (part, piece.part) {
-            (0, 1) => other.extend_from_slice(piece.bytes),
-            (1, 0) => other.splice(..0, piece.bytes.iter().copied()).for_each(drop),
-            // The same half again.
-            _ => {
-                self.waiting.push_back((from, piece.number, part, other));
-                return None;
-            }
+        if self.waiting[at].part == part {
+            return None;
         }
-        Some(other)
+        let other = self.waiting.remove(at)?.bytes;
+        let (first, second) = if part == 0 { (bytes, &other[..]) } else { (&other[..], bytes) };
+        Some([first, second].concat())
     }
 }
 
@@ -152,17 +159,13 @@ mod tests {
         Seal::new(b"0123456789abcdef")
     }
 
-    fn from() -> SocketAddr {
-        "127.0.0.1:1".parse().unwrap()
-    }
-
     #[test]
     fn what_is_sealed_is_opened_with_the_same_secret() {
         let datagrams = seal().seal(b"hello", 7, NOW);
         let [datagram] = &datagrams[..] else { panic!("one is enough") };
         let piece = seal().open(datagram, NOW).unwrap();
         assert_eq!(piece, Piece { number: 7, part: 0, parts: 1, bytes: b"hello" });
-        assert_eq!(Halves::default().join(from(), piece), Some(b"hello".to_vec()));
+        assert_eq!(Halves::default().join("a", piece), Some(b"hello".to_vec()));
         let other = Seal::new(b"0123456789abcdeg");
         assert_eq!(other.open(datagram, NOW), Err(Broken::Forged));
         // Not the secret itself: a proof of a link is no seal.
@@ -228,10 +231,10 @@ mod tests {
                 }
                 let last = pieces.pop().unwrap();
                 for piece in pieces {
-                    assert_eq!(halves.join(from(), piece), None);
-                    assert_eq!(halves.join(from(), piece), None, "the same half again");
+                    assert_eq!(halves.join("a", piece), None);
+                    assert_eq!(halves.join("a", piece), None, "the same half again");
                 }
-                assert_eq!(halves.join(from(), last), Some(bytes.clone()));
+                assert_eq!(halves.join("a", last), Some(bytes.clone()));
                 assert!(halves.waiting.is_empty());
             }
         }
@@ -243,13 +246,12 @@ mod tests {
         let mut halves = Halves::default();
         let half = |number, part| Piece { number, part, parts: 2, bytes: b"x" };
         for number in 0..100 {
-            assert_eq!(halves.join(from(), half(number, 0)), None);
+            assert_eq!(halves.join("a", half(number, 0)), None);
         }
         assert_eq!(halves.waiting.len(), HALVES_MAX);
-        let other = "127.0.0.1:2".parse().unwrap();
-        assert_eq!(halves.join(other, half(99, 1)), None, "of another host");
-        assert_eq!(halves.join(from(), half(3, 1)), None, "its half was let go");
-        assert_eq!(halves.join(from(), half(99, 1)), Some(b"xx".to_vec()));
+        assert_eq!(halves.join("b", half(99, 1)), None, "of another host");
+        assert_eq!(halves.join("a", half(3, 1)), None, "its half was let go");
+        assert_eq!(halves.join("a", half(99, 1)), Some(b"xx".to_vec()));
     }
 
     proptest! {

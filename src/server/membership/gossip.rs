@@ -150,7 +150,7 @@ struct Sealed {
     clock: Clock,
     number: u64,
     buffer: Box<[u8]>,
-    halves: Halves,
+    halves: Halves<SocketAddr>,
     /// When datagrams were last spoken of that are no good, and how many came since.
     complaint: Option<(Instant, u64)>,
 }
