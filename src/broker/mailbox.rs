@@ -84,6 +84,8 @@ pub(super) struct Mailbox {
     pub(super) unfinished: bool,
     /// Some lane passed over messages that nobody wants.
     pub(super) passed: bool,
+    /// Up to here nothing is shown before it is durable: it came from another mailbox, which has it again after a crash.
+    pub(super) durable_first: Seq,
     /// The deadline it has in the broker's timers.
     pub(super) timer: Option<Time>,
     pub(super) next: Seq,
@@ -181,6 +183,7 @@ impl Mailbox {
             counts: Counts::default(),
             stuck: false,
             gathered: Gathered::Nothing,
+            durable_first: Seq(0),
             unfinished: false,
             passed: false,
             timer: None,
@@ -334,7 +337,7 @@ impl Mailbox {
         if let Some(upto) = mark {
             turn.write(Write::Mark { mailbox: self.id, upto });
         }
-        may
+        may && (seq > self.durable_first || epoch <= turn.durable)
     }
 
     /// Counters after an entry left a lane.

@@ -265,6 +265,7 @@ impl Broker {
             attempts: 0,
             redelivered: message.again,
         };
+        mailbox.durable_first = mailbox.next;
         mailbox.settle_down(message, rest, &mut turn);
         self.dirty.push(outbox);
     }

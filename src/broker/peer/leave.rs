@@ -165,6 +165,7 @@ impl Broker {
                     };
                     let mut turn = carry!(self, now, out);
                     if let Some(outbox) = self.mailboxes.get_mut(&to) {
+                        outbox.durable_first = outbox.next;
                         outbox.come_to_rest(message, Time::ZERO, &mut turn);
                         if let Some(pledged) = pledged {
                             outbox.pledge(pledged, &mut turn);

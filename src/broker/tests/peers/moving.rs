@@ -301,6 +301,36 @@ fn it_moves_whatever_crashes_in_between() {
 }
 
 #[test]
+fn what_leaves_is_sent_once_it_is_durable_that_it_left() {
+    let mut it = Hosts::new(&["a", "b"]);
+    it.hosts[A].declare("work");
+    it.hosts[B].declare("other");
+    it.settle();
+    // The outbox is used already.
+    it.hosts[A].put("other", &["1"]);
+    it.settle();
+    let bodies = numbers(30);
+    put_all(&mut it.hosts[A], "work", &bodies);
+    it.hosts[A].house.sync();
+    it.hosts[A].house.fast_disk = false;
+    it.move_to(A, "work", "b").expect("it moves");
+    it.settle();
+    // What is handed over is on its way to the disk, and not yet there.
+    it.hosts[A].house.seal();
+    it.hosts[A].house.durable();
+    it.settle();
+    assert_eq!(it.hosts[A].house.mailbox("peer/b").counts.published, 32);
+    assert_eq!(it.hosts[B].house.mailbox("work").counts.published, 0, "it might come again");
+    it.hosts[A].house.fast_disk = true;
+    it.hosts[A].crash();
+    it.cut_all(A);
+    it.relink();
+    assert_eq!(it.hosts[B].empty("work"), bodies);
+    assert_eq!(it.hosts[B].house.mailbox("work").counts.published, 30);
+    it.check();
+}
+
+#[test]
 fn a_move_ends_however_often_the_link_breaks() {
     let mut it = Hosts::new(&["a", "b"]);
     it.hosts[A].declare("work");
