@@ -275,7 +275,15 @@ impl Broker {
             _ => self.check_administrator(from)?,
         }
         match key.kind {
-            DefinitionKind::Vhost => self.delete_vhost(&part(0), now, out),
+            DefinitionKind::Vhost => {
+                let name = part(0);
+                if self.vhosts.get(&name).is_some_and(|it| it.definition.protected) {
+                    let reason = "it is protected from deletion";
+                    let text = format!("vhost '{name}' cannot be deleted: {reason}");
+                    return Err(Refusal::Precondition(text));
+                }
+                self.delete_vhost(&name, now, out);
+            }
             DefinitionKind::User => {
                 for key in self.access.undefine_user(&part(0)) {
                     out.push(Effect::Write(Write::Undefine(key)));
@@ -433,6 +441,7 @@ impl Broker {
                 tags: Vec::new(),
                 default_queue_type: None,
                 tracing: false,
+                protected: false,
                 max_connections: None,
                 max_mailboxes: None,
             }),

@@ -65,6 +65,9 @@ pub struct VhostDefinition {
     /// What is published and delivered is copied to `amq.rabbitmq.trace`.
     #[serde(default)]
     pub tracing: bool,
+    /// It cannot be deleted before this is taken back.
+    #[serde(default)]
+    pub protected: bool,
     #[serde(default)]
     pub max_connections: Option<u64>,
     #[serde(default)]

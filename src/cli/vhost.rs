@@ -35,6 +35,9 @@ Nobody may enter it until `pillarbox permission put USER --vhost NAME`.")]
         /// Copy what is published and delivered to the exchange amq.rabbitmq.trace
         #[arg(long)]
         tracing: bool,
+        /// Nobody can delete it until it is described anew without this
+        #[arg(long)]
+        protected: bool,
     },
     /// List virtual hosts
     #[command(after_help = "Example: pillarbox vhost list")]
@@ -48,7 +51,7 @@ impl VhostVerb {
     pub(super) async fn run(self, broker: &Broker) -> Result<(), Failure> {
         let client = broker.connect().await?;
         match self.verb {
-            Verb::Put { name, description, tag, default_queue_type, tracing } => {
+            Verb::Put { name, description, tag, default_queue_type, tracing, protected } => {
                 let mut fields = Table::new();
                 fields.set("name", Value::text(&name));
                 fields.set("description", Value::text(&description));
@@ -58,13 +61,14 @@ impl VhostVerb {
                     fields.set("default_queue_type", Value::text(kind));
                 }
                 fields.set("tracing", Value::Bool(tracing));
+                fields.set("protected", Value::Bool(protected));
                 client.define(Defined::Vhost, &fields).await?;
                 let text = format!("defined virtual host '{name}'");
                 show::done(&text, json!({"name": name}), broker.json)
             }
             Verb::List => {
                 let rows = client.list(List::Vhosts, "").await?;
-                let columns = ["name", "description", "default_queue_type", "tracing"];
+                let columns = ["name", "description", "default_queue_type", "tracing", "protected"];
                 show::rows(&rows, &columns, broker.json)
             }
             Verb::Delete { name } => {

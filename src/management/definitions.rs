@@ -75,6 +75,10 @@ impl Export {
                     row["default_queue_type"] = kind.as_str().into();
                     row["metadata"]["default_queue_type"] = kind.as_str().into();
                 }
+                if it.protected {
+                    row["protected_from_deletion"] = true.into();
+                    row["metadata"]["protected_from_deletion"] = true.into();
+                }
                 ("vhosts", row)
             }
             Definition::User(it) => {
@@ -518,6 +522,7 @@ pub fn vhost_of(
         tags: Vec::new(),
         default_queue_type: None,
         tracing: false,
+        protected: false,
         max_connections: None,
         max_mailboxes: None,
     });
@@ -538,6 +543,7 @@ pub fn vhost_of(
             Some(_) => return Err(fields.wrong("default_queue_type", "is not known")),
         }
         vhost.tracing = fields.flag("tracing", vhost.tracing)?;
+        vhost.protected = fields.flag("protected_from_deletion", vhost.protected)?;
     }
     Ok(vhost)
 }

@@ -443,8 +443,13 @@ pub fn vhost(it: &VhostDefinition, host: &Host) -> Value {
         "tags": it.tags,
         "default_queue_type": it.default_queue_type.as_deref().unwrap_or("undefined"),
         "tracing": it.tracing,
+        "protected_from_deletion": it.protected,
         "cluster_state": state,
-        "metadata": {"description": it.description, "tags": it.tags},
+        "metadata": {
+            "description": it.description,
+            "tags": it.tags,
+            "protected_from_deletion": it.protected,
+        },
     })
 }
 

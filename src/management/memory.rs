@@ -33,6 +33,18 @@ const NOTHING: [&str; 24] = [
     "reserved_unallocated",
 ];
 
+/// The classes in percent of all, and `total`, which is 100.
+pub fn shares(overview: &Overview, host: &Host) -> Value {
+    let Value::Object(mut all) = breakdown(overview, host) else { return Value::Null };
+    let whole = host.process.memory_used.max(1);
+    all.retain(|_, value| value.is_u64());
+    for value in all.values_mut() {
+        *value = json!(value.as_u64().unwrap_or_default().saturating_mul(100) / whole);
+    }
+    all.insert("total".into(), json!(100));
+    Value::Object(all)
+}
+
 /// Messages stand under `binary`, what they do not take under `other_system`.
 pub fn breakdown(overview: &Overview, host: &Host) -> Value {
     let used = host.process.memory_used;

@@ -276,6 +276,7 @@ fn definitions_come_back_as_they_were_last() {
             tags: vec![],
             default_queue_type: None,
             tracing: false,
+            protected: false,
             max_connections: None,
             max_mailboxes: None,
         })

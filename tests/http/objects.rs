@@ -244,3 +244,57 @@ async fn policies_and_parameters_come_and_go() {
     house.does("PUT", "/api/cluster-name", json!({"name": "home"}), 204).await;
     assert_eq!(house.get("/api/overview").await["cluster_name"], "home");
 }
+
+#[tokio::test]
+async fn a_virtual_host_can_be_protected_from_deletion() {
+    let house = House::new().await;
+    house.does("PUT", "/api/vhosts/v", json!({}), 201).await;
+    assert_eq!(house.get("/api/vhosts/v").await["protected_from_deletion"], false);
+    house.does("POST", "/api/vhosts/v/deletion/protection", json!(null), 204).await;
+    let shown = house.get("/api/vhosts/v").await;
+    assert_eq!(shown["protected_from_deletion"], true);
+    assert_eq!(shown["metadata"]["protected_from_deletion"], true);
+    let heard = house.does("DELETE", "/api/vhosts/v", json!(null), 412).await.json();
+    assert_eq!(heard["error"], "precondition_failed");
+    let exported = house.get("/api/definitions").await;
+    let vhosts = exported["vhosts"].as_array().expect("a list");
+    let v = vhosts.iter().find(|it| it["name"] == "v").expect("it is exported");
+    assert_eq!(v["metadata"]["protected_from_deletion"], true);
+    house.does("DELETE", "/api/vhosts/v/deletion/protection", json!(null), 204).await;
+    house.does("DELETE", "/api/vhosts/v", json!(null), 204).await;
+    house.does("PUT", "/api/vhosts/w", json!({"protected_from_deletion": true}), 201).await;
+    house.does("DELETE", "/api/vhosts/w", json!(null), 412).await;
+    house.does("POST", "/api/vhosts/nowhere/deletion/protection", json!(null), 404).await;
+}
+
+#[tokio::test]
+async fn a_mailbox_has_one_replica_here() {
+    let house = House::new().await;
+    house.queue("q").await;
+    let node = house.get("/api/overview").await["node"].clone();
+    let status = house.get("/api/queues/quorum/%2F/q/status").await;
+    assert_eq!(status.as_array().map(Vec::len), Some(1));
+    assert_eq!((&status[0]["Node Name"], &status[0]["Raft State"]), (&node, &json!("leader")));
+    let body = json!({"node": "rabbit@other"});
+    let add = "/api/queues/quorum/%2F/q/replicas/add";
+    let heard = house.does("POST", add, body.clone(), 503).await.json();
+    assert!(heard["reason"].as_str().is_some_and(|it| it.contains("one home")), "{heard}");
+    house.does("DELETE", "/api/queues/quorum/%2F/q/replicas/delete", body.clone(), 503).await;
+    house.does("POST", "/api/queues/quorum/replicas/on/x/grow", body, 503).await;
+    house.does("DELETE", "/api/queues/quorum/replicas/on/x/shrink", json!(null), 503).await;
+    house.does("GET", "/api/queues/quorum/%2F/none/status", json!(null), 404).await;
+}
+
+#[tokio::test]
+async fn memory_is_told_in_percent_too_and_statistics_stay() {
+    let house = House::new().await;
+    let node = house.get("/api/overview").await["node"].as_str().expect("a name").to_owned();
+    let shown = house.get(&format!("/api/nodes/{node}/memory/relative")).await;
+    let shares = shown["memory"].as_object().expect("classes");
+    let sum: u64 =
+        shares.iter().filter(|(it, _)| *it != "total").filter_map(|(_, it)| it.as_u64()).sum();
+    assert!(shares["total"] == 100 && (98..=100).contains(&sum), "{shares:?}");
+    house.does("DELETE", "/api/reset", json!(null), 204).await;
+    assert_eq!(house.get(&format!("/api/auth/attempts/{node}/source")).await, json!([]));
+    house.does("DELETE", &format!("/api/auth/attempts/{node}/source"), json!(null), 204).await;
+}

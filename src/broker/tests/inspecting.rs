@@ -304,6 +304,7 @@ fn parameters_are_kept_with_their_virtual_host() {
         tags: Vec::new(),
         default_queue_type: None,
         tracing: false,
+        protected: false,
         max_connections: None,
         max_mailboxes: None,
     }));

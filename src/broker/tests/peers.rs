@@ -503,6 +503,7 @@ fn a_virtual_host_that_comes_later_finds_what_waits_for_it() {
             tags: Vec::new(),
             default_queue_type: None,
             tracing: false,
+            protected: false,
             max_connections: None,
             max_mailboxes: None,
         })

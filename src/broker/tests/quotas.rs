@@ -128,6 +128,7 @@ fn numbers_outlive_a_restart_and_a_new_password() {
         tags: Vec::new(),
         default_queue_type: None,
         tracing: false,
+        protected: false,
         max_connections: None,
         max_mailboxes: None,
     };

@@ -316,6 +316,7 @@ fn virtual_hosts_are_apart_and_have_limits() {
         tags: Vec::new(),
         default_queue_type: None,
         tracing: false,
+        protected: false,
         max_connections: Some(1),
         max_mailboxes: Some(1),
     }));
@@ -349,6 +350,30 @@ fn virtual_hosts_are_apart_and_have_limits() {
     assert_eq!(house.disk.mailboxes.len(), 1);
     assert_eq!(house.disk.definitions.len(), 4, "/, guest, the permission, the mailbox");
     house.check_books();
+}
+
+#[test]
+fn protected_virtual_hosts_are_not_deleted() {
+    let mut house = House::new();
+    let vhost = |protected| VhostDefinition {
+        name: "v".into(),
+        description: String::new(),
+        tags: Vec::new(),
+        default_queue_type: None,
+        tracing: false,
+        protected,
+        max_connections: None,
+        max_mailboxes: None,
+    };
+    house.define(Definition::Vhost(vhost(true)));
+    house.crash();
+    let key = DefinitionKey { kind: DefinitionKind::Vhost, path: vec!["v".into()] };
+    let refused = house.ask(SERVER, Request::Undefine(key.clone())).unwrap_err().to_string();
+    assert_eq!(refused, "vhost 'v' cannot be deleted: it is protected from deletion");
+    assert!(house.broker.vhosts.contains_key("v"));
+    house.define(Definition::Vhost(vhost(false)));
+    house.ask(SERVER, Request::Undefine(key)).unwrap();
+    assert!(!house.broker.vhosts.contains_key("v"));
 }
 
 #[test]

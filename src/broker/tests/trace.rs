@@ -24,6 +24,7 @@ fn set(house: &mut House, tracing: bool) {
         tags: Vec::new(),
         default_queue_type: None,
         tracing,
+        protected: false,
         max_connections: None,
         max_mailboxes: None,
     }));
@@ -131,6 +132,7 @@ fn other_virtual_hosts_are_left_alone() {
         tags: Vec::new(),
         default_queue_type: None,
         tracing: false,
+        protected: false,
         max_connections: None,
         max_mailboxes: None,
     }));

@@ -384,6 +384,7 @@ impl Question<'_> {
             C::AuthKind => Ok(whole::auth_kind()),
             C::HashPassword => self.hash_password(),
             C::AuthAttempts
+            | C::AuthAttemptsBySource
             | C::Extensions
             | C::Shovels
             | C::VhostShovels
@@ -398,7 +399,8 @@ impl Question<'_> {
             C::ForgetPeer => self.forget_peer().await,
             C::RedirectPeer => self.redirect_peer().await,
             C::Node => self.node().await,
-            C::NodeMemory => self.node_memory().await,
+            C::NodeMemory => self.node_memory(false).await,
+            C::NodeMemoryRelative => self.node_memory(true).await,
             C::ExportAll | C::ExportAllOld => self.export_all().await,
             C::ExportVhost => self.export_vhost().await,
             C::ImportAll | C::ImportVhost => self.import().await,
@@ -425,6 +427,9 @@ impl Question<'_> {
             C::PurgeQueue => self.purge_queue().await,
             C::BrowseMessages => self.browse_messages().await,
             C::RewindQueue => self.rewind_queue().await,
+            C::QuorumStatus => self.quorum_status().await,
+            C::AddReplica | C::RemoveReplica => self.change_replicas().await,
+            C::GrowReplicas | C::ShrinkReplicas => Err(Self::one_home()),
             C::GetMessages => self.get_messages().await,
             C::QueueAction => self.queue_action().await,
             C::Bindings | C::VhostBindings => self.bindings().await,
@@ -440,6 +445,8 @@ impl Question<'_> {
             C::VhostTopicPermissions | C::UserTopicPermissions | C::TopicPermissions => {
                 self.topic_permissions().await
             }
+            C::ProtectVhost => self.protect_vhost(true).await,
+            C::UnprotectVhost => self.protect_vhost(false).await,
             C::StartVhost => Ok(Answer::NoContent),
             C::Users => self.users().await,
             C::UsersWithoutPermissions => self.users_without_permissions().await,
@@ -497,7 +504,12 @@ impl Question<'_> {
             | C::HealthLeadersOfVhost
             | C::HealthLeadersOfVhostPattern => self.health_answers().await,
             C::HealthConnections => self.health_connections().await,
-            C::Rebalance | C::EnableFeatureFlag => Ok(Answer::NoContent),
+            C::Rebalance
+            | C::EnableFeatureFlag
+            | C::Reset
+            | C::ResetNode
+            | C::ForgetAuthAttempts
+            | C::ForgetAuthAttemptsBySource => Ok(Answer::NoContent),
             C::Metrics => self.metrics().await,
             C::MetricsPerObject => self.metrics_per_object().await,
             C::MetricsDetailed => self.metrics_detailed().await,

@@ -198,6 +198,7 @@ impl Fields {
             tags: self.texts("tags"),
             default_queue_type: self.text("default_queue_type").ok().map(str::to_owned),
             tracing: self.flag("tracing"),
+            protected: self.flag("protected"),
             max_connections: self.number("max_connections"),
             max_mailboxes: self.number("max_mailboxes"),
         }))

@@ -210,6 +210,7 @@ fn definition(it: Definition) -> Row {
             row.texts("tags", &it.tags);
             row.text("default_queue_type", it.default_queue_type.as_deref().unwrap_or_default());
             row.flag("tracing", it.tracing);
+            row.flag("protected", it.protected);
         }
         // This session asks for no others.
         _ => {}

@@ -142,6 +142,32 @@ impl Question<'_> {
         }
     }
 
+    /// As RabbitMQ's members of a quorum queue: there is one, which leads.
+    pub(super) async fn quorum_status(&self) -> Answered {
+        let view = self.find_mailbox().await?;
+        let last = view.counts.published + view.counts.recovered;
+        Ok(Answer::Json(json!([{
+            "Node Name": self.estate.node(),
+            "Raft State": "leader",
+            "Membership": "voter",
+            "Last Log Index": last,
+            "Last Written": last,
+            "Last Applied": last,
+            "Commit Index": last,
+            "Snapshot Index": 0,
+            "Term": 1,
+        }])))
+    }
+
+    pub(super) async fn change_replicas(&self) -> Answered {
+        self.find_mailbox().await?;
+        Err(Self::one_home())
+    }
+
+    pub(super) fn one_home() -> Fault {
+        Fault::unavailable("a mailbox has one home here; POST …/move gives it to another host")
+    }
+
     pub(super) async fn exchange_is_there(&self) -> Result<bool, Fault> {
         let (vhost, name) = (self.name("vhost")?, self.exchange_name("name")?);
         self.is_there(Inspect::Exchange { vhost, name }).await

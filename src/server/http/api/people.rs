@@ -61,7 +61,18 @@ impl Question<'_> {
 
     pub(super) async fn delete_vhost(&self) -> Answered {
         let found = self.find_vhost(&self.name("vhost")?).await?;
+        if found.protected {
+            let name = &found.name;
+            let reason = format!("vhost '{name}' cannot be deleted: it is protected from deletion");
+            return Err(Fault::new(412, "precondition_failed", reason));
+        }
         self.undefine(&Definition::Vhost(found)).await
+    }
+
+    pub(super) async fn protect_vhost(&self, protected: bool) -> Answered {
+        let found = self.find_vhost(&self.name("vhost")?).await?;
+        self.define(Definition::Vhost(VhostDefinition { protected, ..found })).await?;
+        Ok(Answer::NoContent)
     }
 
     async fn all_users(&self) -> Result<Vec<UserDefinition>, Fault> {

@@ -141,11 +141,12 @@ impl Question<'_> {
         }
     }
 
-    pub(super) async fn node_memory(&self) -> Answered {
+    pub(super) async fn node_memory(&self, relative: bool) -> Answered {
         self.check_node()?;
         let host = self.estate.host().await?;
         let overview = self.estate.overview().await?;
-        Ok(Answer::Json(json!({"memory": memory::breakdown(&overview, &host)})))
+        let shown = if relative { memory::shares } else { memory::breakdown };
+        Ok(Answer::Json(json!({"memory": shown(&overview, &host)})))
     }
 
     fn check_node(&self) -> Result<(), Fault> {
