@@ -165,7 +165,8 @@ impl Broker {
                 mailbox.refuse(&Arc::new(message), dead_letter, &mut turn);
                 missed.push((index, Missed::Full));
             } else {
-                mailbox.append(Arc::new(message), Time::ZERO, &mut turn);
+                let deliver_at = message.deliver_at;
+                mailbox.append(Arc::new(message), deliver_at, &mut turn);
             }
         }
         self.dirty.push(target);

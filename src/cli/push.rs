@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use pillarbox::broker::{Cron, Properties, Value};
-use pillarbox::client::{NewMessage, Pushed, Receipt};
+use pillarbox::client::{Due, NewMessage, Pushed, Receipt};
 use pillarbox_native::Code;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -33,6 +33,7 @@ Examples:
   pillarbox push jobs --file photo.png --content-type image/png
   ls *.png | pillarbox push jobs --lines
   pillarbox push --exchange logs --key app.error 'disk full'
+  pillarbox push jobs --delay 5min 'look again'
   pillarbox push --exchange later --key jobs --cron '0 6 * * mon-fri' 'good morning'")]
 pub(super) struct Push {
     /// The mailbox
@@ -52,6 +53,12 @@ pub(super) struct Push {
     /// Routing key for the exchange
     #[arg(long, value_name = "KEY", requires = "exchange")]
     key: Option<String>,
+    /// Let it wait in the broker for so long
+    #[arg(long, value_name = "TIME", value_parser = value::duration)]
+    delay: Option<Duration>,
+    /// Let it wait until then: seconds since 1970
+    #[arg(long, value_name = "SECONDS", conflicts_with = "delay")]
+    at: Option<u64>,
     /// Let it come again and again at an exchange of the kind x-delayed-message: minute, hour, day of the month, month
     /// and day of the week, in UTC
     #[arg(long, value_name = "EXPRESSION", value_parser = cron, requires = "exchange", conflicts_with = "every")]
@@ -150,6 +157,11 @@ impl Push {
         }
         let client = broker.connect().await?;
         let properties = self.properties.properties();
+        let due = match (self.delay, self.at) {
+            (Some(delay), _) => NewMessage::default().delay(delay).due,
+            (None, Some(seconds)) => Due::At(seconds.saturating_mul(1000)),
+            (None, None) => Due::Now,
+        };
         let mut batches = self.batches()?;
         let mut receipts: VecDeque<Receipt> = VecDeque::new();
         let mut tally = Tally::default();
@@ -157,7 +169,7 @@ impl Push {
         while let Some(batch) = batches.recv().await {
             let messages: Vec<NewMessage> = batch?
                 .into_iter()
-                .map(|body| NewMessage { body, key: None, properties: properties.clone() })
+                .map(|body| NewMessage { body, key: None, properties: properties.clone(), due })
                 .collect();
             receipts.push_back(match self.confirm {
                 Confirm::Here => client.start_push(&exchange, &key, &messages).await?,

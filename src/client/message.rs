@@ -1,8 +1,10 @@
 //! Messages to send, and messages that came.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+pub use pillarbox_native::Due;
 use pillarbox_native::{DeliveryMarks, DeliveryRef};
 
 use crate::broker::{MailboxId, NEUTRAL, Properties, Seq, Value};
@@ -14,6 +16,8 @@ pub struct NewMessage {
     /// Routing key of its own within a batch.
     pub key: Option<String>,
     pub properties: Option<Box<Properties>>,
+    /// When it can be had. Streams and key-value mailboxes have everything at once.
+    pub due: Due,
 }
 
 impl NewMessage {
@@ -25,6 +29,21 @@ impl NewMessage {
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Properties)) -> Self {
         change(self.properties.get_or_insert_default());
+        self
+    }
+
+    /// It waits in the broker for so long: ten years at the most. In whole milliseconds, by the broker's clock.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.due = Due::After(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// It waits in the broker until then: ten years at the most. A time that is past is now.
+    #[must_use]
+    pub fn deliver_at(mut self, time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.due = Due::At(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         self
     }
 

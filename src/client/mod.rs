@@ -51,7 +51,7 @@ pub use self::connect::{Connect, Proof};
 pub use self::declare::{Binding, Declared, Exchange, Mailbox};
 pub use self::error::Error;
 pub use self::list::{Defined, List, Row, Waiting};
-pub use self::message::{Delivery, NewMessage};
+pub use self::message::{Delivery, Due, NewMessage};
 pub(crate) use self::owner::OwnerFile;
 pub use self::pipe::{Pipe, PipeListener, PipeReader, PipeWriter};
 pub use self::redrive::{Redrive, Redriven};
@@ -214,6 +214,7 @@ impl Client {
                 message.put_properties(&mut properties);
                 let message = wire::NewMessage {
                     key: message.key.as_ref().map(String::as_bytes),
+                    due: message.due,
                     properties: &properties,
                     body: &message.body,
                 };

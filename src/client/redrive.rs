@@ -83,8 +83,8 @@ impl Client {
         TRACES.iter().for_each(|name| drop(headers.remove(name)));
         let message = NewMessage {
             body: letter.body_bytes(),
-            key: None,
             properties: Some(Box::new(properties)),
+            ..NewMessage::default()
         };
         let pushed = match self.push_batch(&origin, [&message]).await {
             Ok(pushed) => pushed,

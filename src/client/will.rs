@@ -64,9 +64,8 @@ impl Client {
                 let mut properties = Vec::new();
                 message.put_properties(&mut properties);
                 let key = message.key.as_ref().map(String::as_bytes);
-                let message =
-                    wire::NewMessage { key, properties: &properties, body: &message.body };
-                batch.add(message, out);
+                let (due, body) = (message.due, &message.body);
+                batch.add(wire::NewMessage { key, due, properties: &properties, body }, out);
             }
             batch.end(out);
         })?;

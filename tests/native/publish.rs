@@ -1,6 +1,6 @@
 //! Pushing.
 
-use pillarbox_native::{NewMessage, Push, PushBatch};
+use pillarbox_native::{Due, NewMessage, Push, PushBatch};
 
 use crate::house::{House, push};
 
@@ -11,6 +11,40 @@ fn a_push_is_answered_once_with_what_was_taken() {
     house.declare(client, "jobs");
     house.push(client, 7, "jobs", &["one", "two", "three"]);
     assert_eq!(house.heard(client), ["Pushed 7 3"]);
+}
+
+#[test]
+fn messages_wait_for_so_long_or_until_then() {
+    let mut house = House::new();
+    let client = house.client();
+    house.declare(client, "jobs");
+    let then = house.now.0 + 3000;
+    let pushed = [
+        (Due::After(2000), &b"second"[..]),
+        (Due::At(then), b"third"),
+        (Due::At(1), b"past"),
+        (Due::After(0), b"first"),
+    ];
+    house.say(client, |out| {
+        let mut push = PushBatch::begin(7, 0, "", b"jobs", out);
+        for (due, body) in pushed {
+            push.add(NewMessage { due, body, ..NewMessage::default() }, out);
+        }
+        push.end(out);
+    });
+    assert_eq!(house.heard(client), ["Pushed 7 4"]);
+    for (id, waited, expected) in [(1, 0, "past first"), (2, 2000, "second"), (3, 1000, "third")] {
+        house.pass(waited);
+        house.pull_settled(client, id, "jobs", 10, 0);
+        assert_eq!(house.heard(client), [format!("Pulled {id} {expected}")]);
+    }
+    house.say(client, |out| {
+        let mut push = PushBatch::begin(8, 0, "", b"jobs", out);
+        let due = Due::After(315_360_000_001);
+        push.add(NewMessage { due, body: b"x", ..NewMessage::default() }, out);
+        push.end(out);
+    });
+    assert_eq!(house.heard(client), ["Refused 8 412"], "more than ten years");
 }
 
 /// Seeds, case 7: an unknown mailbox is told, not swallowed.

@@ -1,7 +1,7 @@
 //! Last wills.
 
 use bytes::BytesMut;
-use pillarbox_native::{Kind, NewMessage, PushBatch, write_empty};
+use pillarbox_native::{Due, Kind, NewMessage, PushBatch, write_empty};
 
 use crate::house::House;
 
@@ -28,6 +28,19 @@ fn a_will_is_published_when_its_client_is_lost() {
     house.lose(dies);
     house.pull(stays, 4, "log", 10, 0);
     assert_eq!(house.heard(stays), ["Pulled 4 lost ended"]);
+}
+
+#[test]
+fn a_will_cannot_wait() {
+    let mut house = House::new();
+    let client = house.client();
+    house.declare(client, "log");
+    house.say(client, |out| {
+        let mut will = PushBatch::will(9, 1, false, "", b"log", out);
+        will.add(NewMessage { due: Due::After(5), body: b"x", ..NewMessage::default() }, out);
+        will.end(out);
+    });
+    assert_eq!(house.heard(client), ["Refused 9 400"]);
 }
 
 /// Seeds: Vega's will was published at every end, so a client could not leave in peace.

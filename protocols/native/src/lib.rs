@@ -38,7 +38,7 @@ pub use preface::{
     PREFACE_SIZE, Preface, VERSION, encode_answer, encode_preface, read_answer, read_preface,
 };
 pub use properties::{DEPTH_MAX, PropertiesRef, is_table};
-pub use push::{NewMessage, Push, PushBatch, PushedRef, Will};
+pub use push::{Due, NewMessage, Push, PushBatch, PushedRef, Will};
 pub use reader::Malformed;
 pub use request::{
     Bind, Browse, DeclareExchange, DeclareMailbox, Define, DeleteExchange, DeleteMailbox, List,

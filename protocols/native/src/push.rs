@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! exchange short, key short, count u32, then each message:
-//!   marks u8   1: a key of its own follows
-//!   [key short]   properties u32 size, bytes   body u32 size, bytes
+//!   marks u8   1: a key of its own follows, 2: it waits so long, 4: it waits until then
+//!   [key short]   [milliseconds u64]   properties u32 size, bytes   body u32 size, bytes
 //! ```
 
 use bytes::{BufMut, BytesMut};
@@ -13,6 +13,8 @@ use crate::reader::{Malformed, Reader, items};
 use crate::writer::{FrameWriter, put_short};
 
 const OWN_KEY: u8 = 1;
+const AFTER: u8 = 2;
+const AT: u8 = 4;
 /// Marks and two sizes.
 const MESSAGE_SIZE_MIN: usize = 9;
 
@@ -26,11 +28,23 @@ pub struct Push<'a> {
     messages: &'a [u8],
 }
 
+/// When a message can be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Due {
+    #[default]
+    Now,
+    /// So many milliseconds after it came.
+    After(u64),
+    /// Milliseconds since the Unix epoch.
+    At(u64),
+}
+
 /// A message of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushedRef<'a> {
     /// Its own key; `None` for that of the push.
     pub key: Option<&'a [u8]>,
+    pub due: Due,
     /// As they came in: not looked at yet.
     pub properties: &'a [u8],
     pub body: &'a [u8],
@@ -62,18 +76,25 @@ impl<'a> Push<'a> {
 
 #[inline]
 fn read_message<'a>(reader: &mut Reader<'a>) -> Result<PushedRef<'a>, Malformed> {
-    let key = match reader.u8()? {
-        0 => None,
-        OWN_KEY => Some(reader.short()?),
-        other => return Err(Malformed::Unknown { what: "mark", value: other.into() }),
+    let marks = reader.u8()?;
+    let wait = marks & !OWN_KEY;
+    if !matches!(wait, 0 | AFTER | AT) {
+        return Err(Malformed::Unknown { what: "mark", value: marks.into() });
+    }
+    let key = if marks & OWN_KEY != 0 { Some(reader.short()?) } else { None };
+    let due = match wait {
+        AFTER => Due::After(reader.u64()?),
+        AT => Due::At(reader.u64()?),
+        _ => Due::Now,
     };
-    Ok(PushedRef { key, properties: reader.long()?, body: reader.long()? })
+    Ok(PushedRef { key, due, properties: reader.long()?, body: reader.long()? })
 }
 
 /// A message to push.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NewMessage<'a> {
     pub key: Option<&'a [u8]>,
+    pub due: Due,
     pub properties: &'a [u8],
     pub body: &'a [u8],
 }
@@ -116,12 +137,17 @@ impl PushBatch {
 
     pub fn add(&mut self, message: NewMessage<'_>, out: &mut BytesMut) {
         out.reserve(MESSAGE_SIZE_MIN + message.properties.len() + message.body.len());
-        match message.key {
-            None => out.put_u8(0),
-            Some(key) => {
-                out.put_u8(OWN_KEY);
-                put_short(key, out);
-            }
+        let (mark, time) = match message.due {
+            Due::Now => (0, None),
+            Due::After(ms) => (AFTER, Some(ms)),
+            Due::At(ms) => (AT, Some(ms)),
+        };
+        out.put_u8(mark | if message.key.is_some() { OWN_KEY } else { 0 });
+        if let Some(key) = message.key {
+            put_short(key, out);
+        }
+        if let Some(ms) = time {
+            out.put_u64_le(ms);
         }
         out.put_u32_le(message.properties.len() as u32);
         out.put_slice(message.properties);

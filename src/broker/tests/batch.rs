@@ -34,6 +34,33 @@ fn a_batch_comes_to_rest_in_order_and_is_confirmed_once() {
 }
 
 #[test]
+fn messages_of_a_batch_may_wait_each_for_its_time() {
+    let mut house = House::new();
+    let c = house.connect();
+    house.declare(c, "a");
+    let bodies = ["now", "later", "soon", "at once"];
+    let Command::PublishBatch(mut batch) = batch(&house, true, bodies.map(|it| Post::to("a", it)))
+    else {
+        unreachable!()
+    };
+    batch.messages[1].deliver_at = house.now.plus_ms(5000);
+    batch.messages[2].deliver_at = house.now.plus_ms(1000);
+    house.apply(c, Command::PublishBatch(batch));
+    house.consume(c, "a", 1);
+    assert_eq!(house.bodies(c), ["now", "at once"]);
+    house.crash();
+    let c = house.connect();
+    assert_eq!(house.empty(c, "a"), ["now", "at once"], "nobody settled them");
+    house.wait(1000);
+    assert_eq!(house.empty(c, "a"), ["soon"]);
+    house.wait(3999);
+    assert_eq!(house.empty(c, "a"), Vec::<String>::new());
+    house.wait(1);
+    assert_eq!(house.empty(c, "a"), ["later"]);
+    house.check_books();
+}
+
+#[test]
 fn a_batch_says_which_messages_nobody_takes() {
     let mut house = House::new();
     let c = house.connect();

@@ -85,7 +85,8 @@ pub(super) async fn produce(
         for at in 0..due as usize {
             let body = bodies.slice(at * size..(at + 1) * size);
             let key = several.then(|| target.keys[target.place(sent + at as u64)].clone());
-            messages.push(NewMessage { body, key, properties: properties.clone() });
+            let properties = properties.clone();
+            messages.push(NewMessage { body, key, properties, ..NewMessage::default() });
         }
         let receipt = client.start_push(&target.exchange, &target.keys[0], &messages).await?;
         waiting.push_back((receipt, due as u32));

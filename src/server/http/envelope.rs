@@ -123,7 +123,7 @@ fn message(fields: Table) -> Result<NewMessage, String> {
         *place = (!text.is_empty()).then_some(text);
     }
     let properties = (p != Properties::default()).then(|| Box::new(p));
-    Ok(NewMessage { body, key: None, properties })
+    Ok(NewMessage { body, properties, ..NewMessage::default() })
 }
 
 /// The message as bytes, and its id, whose last part is the key of the lease.

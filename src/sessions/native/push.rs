@@ -6,7 +6,7 @@ use std::iter::empty;
 
 use bytes::Bytes;
 use pillarbox_native::{
-    Code, DuplicateMessage, Frame, PropertiesRef, Push, PushedRef, Refused, RefusedMessage,
+    Code, Due, DuplicateMessage, Frame, PropertiesRef, Push, PushedRef, Refused, RefusedMessage,
     encode_pushed,
 };
 
@@ -181,12 +181,29 @@ impl Open {
         };
         let mut message = Message::new(parts, batch.now);
         message.wants_tags = wants_tags;
+        message.deliver_at = due(pushed.due, batch.now).ok_or_else(|| {
+            (Code::Precondition, "a message can wait for ten years at the most".to_owned())
+        })?;
         if size > DETACHED_BY_BROKER && batch.bytes.len() > 2 * size {
             // One message of many must not keep all of them in memory.
             message = message.detached();
         }
         Ok(message)
     }
+}
+
+/// When the message can be had; zero for at once, and `None` for a time that is too far away.
+#[inline]
+fn due(due: Due, now: Time) -> Option<Time> {
+    let at = match due {
+        Due::Now => return Some(Time::ZERO),
+        Due::After(ms) => now.0.saturating_add(ms),
+        Due::At(ms) => ms,
+    };
+    if at <= now.0 {
+        return Some(Time::ZERO);
+    }
+    (at - now.0 <= EXPIRATION_MAX_MS).then_some(Time(at))
 }
 
 fn expiration(text: &[u8]) -> Option<u64> {

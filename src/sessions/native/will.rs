@@ -35,6 +35,10 @@ impl Open {
                 return Ok(());
             }
         };
+        if messages.iter().any(|it| it.deliver_at > Time::ZERO) {
+            self.refuse(frame.id, Code::Invalid, "a message of a will cannot wait", out);
+            return Ok(());
+        }
         let wills = &mut self.wills.0;
         if messages.is_empty() {
             wills.remove(&will.number);

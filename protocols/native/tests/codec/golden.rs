@@ -55,7 +55,8 @@ fn push_of_two_messages() {
     let bytes = written(|out| {
         let mut push = PushBatch::begin(7, 0, "", b"jobs", out);
         push.add(NewMessage { body: b"one", ..NewMessage::default() }, out);
-        let second = NewMessage { key: Some(b"k"), properties: &[0, 0], body: b"two" };
+        let second =
+            NewMessage { key: Some(b"k"), properties: &[0, 0], body: b"two", ..Default::default() };
         push.add(second, out);
         push.end(out);
     });
@@ -64,6 +65,36 @@ fn push_of_two_messages() {
         00 00000000 03000000 'one'
         01 01 'k' 02000000 0000 03000000 'two'";
     assert_eq!(bytes, wire(expected));
+}
+
+#[test]
+fn push_of_messages_that_wait() {
+    let bytes = written(|out| {
+        let mut push = PushBatch::begin(7, 0, "", b"jobs", out);
+        let due = Due::After(0x1234);
+        push.add(NewMessage { due, body: b"one", ..Default::default() }, out);
+        let due = Due::At(0x0198_0000_0000);
+        push.add(NewMessage { key: Some(b"k"), due, body: b"two", ..Default::default() }, out);
+        push.end(out);
+    });
+    let expected = "3a000000 10 00 07000000
+        00 04 'jobs' 02000000
+        02 3412000000000000 00000000 03000000 'one'
+        05 01 'k' 0000000098010000 00000000 03000000 'two'";
+    assert_eq!(bytes, wire(expected));
+    let frame = next_frame(&bytes, 1 << 20).unwrap().unwrap();
+    let Ok(Request::Push(push)) = Request::decode(&frame) else { panic!("a push") };
+    let due: Vec<Due> = push.messages().map(|it| it.unwrap().due).collect();
+    assert_eq!(due, [Due::After(0x1234), Due::At(0x0198_0000_0000)]);
+    // Both marks, or one that nobody knows.
+    for mark in [6, 8, 13] {
+        let mut wrong = bytes.clone();
+        wrong[20] = mark;
+        let frame = next_frame(&wrong, 1 << 20).unwrap().unwrap();
+        let Ok(Request::Push(push)) = Request::decode(&frame) else { panic!("a push") };
+        let first = push.messages().next().unwrap();
+        assert_eq!(first, Err(Malformed::Unknown { what: "mark", value: mark.into() }));
+    }
 }
 
 #[test]

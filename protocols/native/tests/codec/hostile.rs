@@ -334,8 +334,14 @@ fn samples() -> Vec<Vec<u8>> {
     add(&|out| {
         let mut push = PushBatch::begin(7, 0, "x", b"jobs", out);
         let properties = wire("0014 01000000 01000000 'k' 0b 01000000 'v' 05");
-        push.add(NewMessage { key: None, properties: &properties, body: b"one" }, out);
-        push.add(NewMessage { key: Some(b"k"), properties: &[], body: b"two" }, out);
+        push.add(
+            NewMessage { properties: &properties, body: b"one", ..NewMessage::default() },
+            out,
+        );
+        push.add(
+            NewMessage { key: Some(b"k"), due: Due::At(7), properties: &[], body: b"two" },
+            out,
+        );
         push.end(out);
     });
     add(&|out| {

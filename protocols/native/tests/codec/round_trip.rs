@@ -48,14 +48,15 @@ proptest! {
     #[test]
     fn pushes(
         id: u32, exchange in name(), key: Vec<u8>,
-        messages: Vec<(Option<Vec<u8>>, Vec<u8>)>,
+        messages: Vec<(Option<Vec<u8>>, Vec<u8>)>, times: [u64; 2],
     ) {
+        let due = [Due::Now, Due::After(times[0]), Due::At(times[1])];
         let key = &key[..key.len().min(255)];
         let mut out = BytesMut::new();
         let mut push = PushBatch::begin(id, 0, &exchange, key, &mut out);
-        for (key, body) in &messages {
+        for ((key, body), due) in messages.iter().zip(due.into_iter().cycle()) {
             let key = key.as_deref().map(|key| &key[..key.len().min(255)]);
-            push.add(NewMessage { key, properties: &[], body }, &mut out);
+            push.add(NewMessage { key, due, properties: &[], body }, &mut out);
         }
         push.end(&mut out);
         decoded(&out, |request| {
@@ -63,7 +64,8 @@ proptest! {
             assert_eq!((push.exchange, push.key), (&*exchange, key));
             let back: Vec<_> = push.messages().map(Result::unwrap).collect();
             assert_eq!(back.len(), messages.len());
-            for (back, (key, body)) in back.iter().zip(&messages) {
+            for ((back, (key, body)), due) in back.iter().zip(&messages).zip(due.into_iter().cycle()) {
+                assert_eq!(back.due, due);
                 assert_eq!(back.key, key.as_deref().map(|key| &key[..key.len().min(255)]));
                 assert_eq!(back.body, body);
             }
