@@ -152,7 +152,8 @@ impl Broker {
         };
         let mut turn = carry!(self, now, out);
         let Some(mailbox) = self.mailboxes.get_mut(&target) else { return };
-        if !mailbox.hands_on() {
+        let waits = |it: &Message| it.deliver_at > Time::ZERO;
+        if !mailbox.hands_on() || run.iter().any(waits) {
             Message::detach_all(&mut run, DETACH_SIZE_MAX);
         }
         for (message, index) in run.into_iter().zip(index..) {

@@ -453,7 +453,7 @@ impl Broker {
         let mut first = None;
         let mailboxes = &mut self.mailboxes;
         let mut full = Vec::new();
-        let mut hands_on = true;
+        let mut hands_on = message.deliver_at == Time::ZERO;
         for id in targets {
             let Some(mailbox) = mailboxes.get(id) else { continue };
             hands_on &= mailbox.hands_on();
