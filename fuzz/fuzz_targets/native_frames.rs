@@ -8,9 +8,9 @@ use bytes::BytesMut;
 use pillarbox_fuzz::cuts::Cuts;
 use pillarbox_native::{
     Answer, AskRef, Declined, Deliveries, Ended, Forward, Frame, FrameError, Given, Hello, Kind,
-    NewMessage, PeerHello, PropertiesRef, Push, PushBatch, Refused, Request, Routes, Settle, Taken,
-    VisitRef, Welcome, decode_hosts, decode_pushed, is_table, next_frame, read_answer,
-    read_preface,
+    NewMessage, PeerHello, PropertiesRef, Push, PushBatch, PushedRef, Refused, Request, Routes,
+    Settle, Taken, VisitRef, Welcome, decode_hosts, decode_pushed, is_table, next_frame,
+    read_answer, read_preface,
 };
 
 const SIZE_MAX: u32 = 4096;
@@ -93,8 +93,8 @@ fn push_and_back(push: &Push<'_>, frame: &Frame<'_>) {
     let mut batch = PushBatch::begin(frame.id, frame.flags, push.exchange, push.key, &mut wire);
     for message in messages {
         let _ = PropertiesRef::parse(message.properties);
-        let (key, properties, body) = (message.key, message.properties, message.body);
-        batch.add(NewMessage { key, properties, body }, &mut wire);
+        let PushedRef { key, due, properties, body } = message;
+        batch.add(NewMessage { key, due, properties, body }, &mut wire);
     }
     batch.end(&mut wire);
     assert_eq!(next_frame(&wire, u32::MAX), Ok(Some(*frame)));
