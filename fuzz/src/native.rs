@@ -5,7 +5,7 @@ use pillarbox::sessions::native::{NativeSession, Settings};
 use pillarbox::sessions::{Facts, Session};
 use pillarbox_native::{
     Bind, Browse, DeclareExchange, DeclareMailbox, Define, DeleteExchange, DeleteMailbox,
-    Deliveries, Frame, Hello, Kind, List, Login, NewMessage, Outcome, PREFACE_SIZE, Preface,
+    Deliveries, Due, Frame, Hello, Kind, List, Login, NewMessage, Outcome, PREFACE_SIZE, Preface,
     PropertiesRef, Pull, PushBatch, Refused, Retime, Rewind, Run, Settle, Subscribe, Undefine,
     Unsubscribe, VERSION, decode_pushed, encode_credit, encode_preface, encode_purge, next_frame,
     read_answer, write_empty,
@@ -259,7 +259,8 @@ fn messages(tape: &mut Tape<'_>, batch: &mut PushBatch, out: &mut BytesMut) {
         let key = tape.flag().then(|| tape.pick(&KEYS).as_bytes());
         let properties = properties(tape);
         let body = tape.pick(&["", "hi", "a longer body"]).as_bytes();
-        batch.add(NewMessage { key, properties: &properties, body }, out);
+        let due = tape.pick(&[Due::Now, Due::Now, Due::After(500), Due::At(1), Due::At(u64::MAX)]);
+        batch.add(NewMessage { key, due, properties: &properties, body }, out);
     }
 }
 
