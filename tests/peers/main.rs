@@ -1,221 +1,18 @@
 //! Real brokers on their own data directories, linked over sockets, killed and started again.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod host;
+mod moving;
+
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use pillarbox::broker::{Table, Value};
-use pillarbox::client::{Binding, Client, Connect, Defined, List, Mailbox, NewMessage, Subscribe};
+use pillarbox::client::{Binding, Client, Defined, Mailbox, NewMessage, Subscribe};
 use pillarbox_native::Code;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A broker process, which never outlives the test.
-struct Broker {
-    name: &'static str,
-    directory: PathBuf,
-    child: Child,
-    _out: BufReader<ChildStdout>,
-    native: String,
-    http: String,
-    amqp: String,
-    stomp: String,
-    peers: String,
-}
-
-impl Broker {
-    /// `peers` is where it listened before, or port 0.
-    fn start(directory: &Path, name: &'static str, peers: &str, others: &[&str]) -> Self {
-        Self::start_with(directory, name, peers, others, &[])
-    }
-
-    fn start_with(
-        directory: &Path,
-        name: &'static str,
-        peers: &str,
-        others: &[&str],
-        settings: &[(&str, &str)],
-    ) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
-        for listener in ["AMQP", "STOMP"] {
-            command.env(format!("PILLARBOX__LISTEN__{listener}"), "none");
-        }
-        command.env("PILLARBOX__PEERS__HEARTBEAT", "2 s");
-        command.args(["serve", "--native-listen", "127.0.0.1:0", "--peer-listen", peers]);
-        command.args(["--http-listen", "127.0.0.1:0"]);
-        command.args(["--host-name", name, "--data-dir"]).arg(directory.join(name));
-        for other in others {
-            command.args(["--peer", other]);
-        }
-        command.envs(settings.iter().copied());
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(directory.join(format!("{name}.log")))
-            .expect("a log");
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
-        let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
-        let (mut native, mut http, mut peers) = (String::new(), String::new(), String::new());
-        let (mut amqp, mut stomp) = (String::new(), String::new());
-        loop {
-            let mut line = String::new();
-            out.read_line(&mut line).expect("its words");
-            match line.trim_end() {
-                "ready" => break,
-                "" => panic!("host {name} does not start; see {}", directory.display()),
-                line => {
-                    if let Some(address) = line.strip_prefix("listening native ") {
-                        native = address.into();
-                    }
-                    if let Some(address) = line.strip_prefix("listening http ") {
-                        http = address.into();
-                    }
-                    if let Some(address) = line.strip_prefix("listening amqp ") {
-                        amqp = address.into();
-                    }
-                    if let Some(address) = line.strip_prefix("listening stomp ") {
-                        stomp = address.into();
-                    }
-                    for prefix in ["listening peers ", "listening peers-tls "] {
-                        if let Some(address) = line.strip_prefix(prefix) {
-                            peers = address.into();
-                        }
-                    }
-                }
-            }
-        }
-        Self {
-            name,
-            directory: directory.into(),
-            child,
-            _out: out,
-            native,
-            http,
-            amqp,
-            stomp,
-            peers,
-        }
-    }
-
-    async fn client(&self) -> Client {
-        let connect = Connect { address: self.native.clone(), ..Connect::default() };
-        Client::connect(&connect).await.expect("a client may come in")
-    }
-
-    /// What an administrator is answered over HTTP.
-    fn send(&self, method: &str, path: &str, body: &str) -> String {
-        let mut socket = TcpStream::connect(&self.http).expect("it listens");
-        let (host, size) = (&self.http, body.len());
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\
-             content-length: {size}\r\nconnection: close\r\n\r\n{body}"
-        );
-        socket.write_all(request.as_bytes()).expect("taken");
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).expect("an answer");
-        answer
-    }
-
-    /// What a verb of the command line says, and its exit code.
-    fn cli(&self, arguments: &[&str]) -> (i32, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
-        let ran = command.args(arguments).env("PILLARBOX_BROKER", &self.native).output();
-        let ran = ran.expect("it runs");
-        let said = [ran.stdout, ran.stderr].concat();
-        (ran.status.code().expect("a code"), String::from_utf8(said).expect("text"))
-    }
-
-    /// What an administrator gets over HTTP.
-    fn get(&self, path: &str) -> String {
-        let answer = self.send("GET", path, "");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        body.to_owned()
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().expect("it lives");
-        self.child.wait().expect("it is a child");
-    }
-
-    /// On the same directory and peer address.
-    fn restart(mut self, others: &[&str]) -> Self {
-        if let Ok(None) = self.child.try_wait() {
-            self.kill();
-        }
-        Self::start(&self.directory.clone(), self.name, &self.peers.clone(), others)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn peer(client: &Client, name: &str) -> Option<Table> {
-    let rows = client.list(List::Peers, "").await.expect("a list");
-    rows.into_iter().find(|row| row.get("name").and_then(Value::as_str) == Some(name))
-}
-
-fn number(row: &Table, name: &str) -> i64 {
-    row.get(name).and_then(Value::as_i64).unwrap_or(0)
-}
-
-/// Until the host's links are up both ways and it told of so many mailboxes and bindings.
-async fn knows(client: &Client, name: &str, mailboxes: i64, bindings: i64) {
-    until(&format!("links with {name}"), async || {
-        let row = peer(client, name).await?;
-        let up = |way: &str| row.get(way).and_then(Value::as_str) == Some("up");
-        let told = (number(&row, "mailboxes"), number(&row, "bindings")) == (mailboxes, bindings);
-        (up("to") && up("from") && told).then_some(())
-    })
-    .await;
-}
-
-async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = ask().await {
-            return found;
-        }
-        assert!(began.elapsed() < PATIENCE, "no {what} in time");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Takes so many messages, and sees that there are no more.
-async fn take(client: &Client, mailbox: &str, count: usize) -> Vec<String> {
-    let mut all = Vec::new();
-    let began = Instant::now();
-    while all.len() < count && began.elapsed() < PATIENCE {
-        let wait = Duration::from_millis(200);
-        let pulled = client.pull(mailbox, 1000, wait).await.expect("messages");
-        for delivery in &pulled.deliveries {
-            all.push(String::from_utf8_lossy(delivery.body()).into_owned());
-        }
-        client
-            .settle(&pulled.deliveries, pillarbox::client::Outcome::Accepted)
-            .await
-            .expect("settled");
-    }
-    let more = client.pull(mailbox, 1, Duration::from_millis(300)).await.expect("an answer");
-    assert!(more.deliveries.is_empty(), "{mailbox}: more than {count}");
-    all
-}
-
-async fn push(client: &Client, mailbox: &str, bodies: impl IntoIterator<Item = String>) {
-    let messages: Vec<NewMessage> = bodies.into_iter().map(|body| body.as_str().into()).collect();
-    let pushed = client.push_batch(mailbox, &messages).await.expect("an answer");
-    pushed.into_result().expect("confirmed");
-}
-
-fn bodies(range: std::ops::Range<u32>) -> Vec<String> {
-    range.map(|n| format!("m{n}")).collect()
-}
+use self::host::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_doubled_while_both_hosts_are_killed_in_turn() {
@@ -401,123 +198,6 @@ async fn what_waits_for_a_host_that_is_gone_is_sent_on_or_dropped() {
     assert!(a.send("POST", "/api/peers/b/redirect", "{}").starts_with("HTTP/1.1 404"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_mailbox_moves_to_another_host_while_it_is_used() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let b = Broker::start(directory.path(), "b", "127.0.0.1:0", &[]);
-    let a = Broker::start(directory.path(), "a", "127.0.0.1:0", &[&b.peers]);
-    let c = Broker::start(directory.path(), "c", "127.0.0.1:0", &[&a.peers]);
-    let (to_a, to_b, to_c) = (a.client().await, b.client().await, c.client().await);
-    let missing = a.cli(&["mailbox", "move", "work", "--to", "b"]);
-    assert_eq!(missing, (4, "pillarbox: no queue 'work' in vhost '/'\n".into()));
-    to_a.declare(&Mailbox::durable("work")).await.expect("declared");
-    let (source, destination, key) = ("amq.topic".into(), "work".into(), "x.#".into());
-    let binding = Binding { source, destination, key, ..Binding::default() };
-    to_a.bind(&binding).await.expect("bound");
-    for (client, name) in [(&to_b, "a"), (&to_c, "a")] {
-        knows(client, name, 1, 1).await;
-    }
-    knows(&to_a, "c", 0, 0).await;
-    push(&to_a, "work", bodies(0..3000)).await;
-    let elsewhere = c.cli(&["mailbox", "move", "work", "--to", "b"]);
-    assert_eq!(elsewhere, (1, "pillarbox: queue 'work' in vhost '/' lives on host 'a'\n".into()));
-    let said = a.cli(&["mailbox", "move", "work", "--to", "b"]);
-    assert_eq!(said, (0, "'work' lives on host 'b' now\n".into()));
-    let listed = a.cli(&["mailbox", "list", "--json"]).1;
-    assert!(!listed.contains(r#""name": "work""#), "{listed}");
-    knows(&to_c, "b", 1, 1).await;
-    push(&to_a, "work", bodies(3000..3100)).await;
-    to_a.publish("amq.topic", "x.1", "by topic").await.expect("published");
-    let mut all = bodies(0..3100);
-    all.push("by topic".into());
-    assert_eq!(take(&to_c, "work", 3101).await, all);
-
-    // Back again, over HTTP, with the host killed that has it.
-    push(&to_b, "work", bodies(0..500)).await;
-    let moved = until("the move", async || {
-        let answer = b.send("POST", "/api/queues/%2F/work/move", r#"{"to": "a"}"#);
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        answer.ends_with(r#"{"to":"a","waiting":0}"#).then_some(())
-    });
-    moved.await;
-    let mut b = b;
-    b.kill();
-    let b = b.restart(&[&a.peers]);
-    assert_eq!(take(&to_a, "work", 500).await, bodies(0..500));
-    let refused = b.send("POST", "/api/queues/%2F/work/move", "{}");
-    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
-}
-
-/// Messages that are in the mailbox here. `Err` says what is said where it is not.
-fn resting(host: &Broker) -> Result<u64, String> {
-    let answer = host.send("GET", "/api/queues/%2F/work", "");
-    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let said: serde_json::Value = serde_json::from_str(body).expect("JSON");
-    match said["reason"].as_str() {
-        Some(reason) => Err(reason.into()),
-        None => Ok(said["messages"].as_u64().expect("a count")),
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kill_amid_a_move_loses_nothing_and_makes_no_second_home() {
-    const COUNT: u32 = 20_000;
-    const ELSEWHERE: &str = "queue 'work' in vhost '/' lives on host 'b'";
-    for killed in ["a", "b"] {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut b = Broker::start(directory.path(), "b", "127.0.0.1:0", &[]);
-        let mut a = Broker::start(directory.path(), "a", "127.0.0.1:0", &[&b.peers]);
-        let (to_a, to_b) = (a.client().await, b.client().await);
-        to_a.declare(&Mailbox::durable("work")).await.expect("declared");
-        knows(&to_b, "a", 1, 0).await;
-        for n in (0..COUNT).step_by(2000) {
-            push(&to_a, "work", bodies(n..n + 2000)).await;
-        }
-        let mut verb = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
-        let moving = verb.args(["mailbox", "move", "work", "--to", "b"]).stdout(Stdio::null());
-        let moving = moving.stderr(Stdio::null()).env("PILLARBOX_BROKER", &a.native);
-        let mut moving = moving.spawn().expect("it runs");
-        let arrived = until("a first message", async || {
-            let arrived = resting(&b).ok()?;
-            (arrived > 0).then_some(arrived)
-        });
-        let arrived = arrived.await;
-        assert!(arrived < u64::from(COUNT), "all of it is there already");
-        if killed == "a" {
-            a.kill();
-            a = a.restart(&[&b.peers]);
-        } else {
-            b.kill();
-            assert_eq!(resting(&a), Err(ELSEWHERE.into()), "while its home is away");
-            b = b.restart(&[&a.peers]);
-        }
-        let _ = moving.wait();
-        until("the rest of it", async || {
-            assert_eq!(resting(&a), Err(ELSEWHERE.into()), "{killed} was killed");
-            let arrived = resting(&b).expect("it never leaves its new home");
-            (arrived >= u64::from(COUNT)).then_some(())
-        })
-        .await;
-        let client = a.client().await;
-        let mut taken = std::collections::BTreeSet::new();
-        loop {
-            let wait = Duration::from_millis(500);
-            let pulled = client.pull("work", 1000, wait).await.expect("messages");
-            if pulled.deliveries.is_empty() {
-                break;
-            }
-            for delivery in &pulled.deliveries {
-                let body = String::from_utf8_lossy(delivery.body()).into_owned();
-                assert!(taken.insert(body), "{killed} was killed: one came twice");
-            }
-            let outcome = pillarbox::client::Outcome::Accepted;
-            client.settle(&pulled.deliveries, outcome).await.expect("settled");
-        }
-        let all = bodies(0..COUNT).into_iter().collect();
-        assert!(taken == all, "{killed} was killed: {} of {COUNT}", taken.len());
-    }
-}
-
 /// An authority of hosts, and a certificate of it with its key: as files, and as settings that name them.
 fn certified(directory: &Path, name: &str) -> Vec<(&'static str, String)> {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -701,12 +381,7 @@ async fn a_confirm_waits_for_the_home_of_the_mailbox_where_it_is_asked_for() {
     })
     .await;
 
-    let uri = format!("amqp://{}", a.amqp);
-    let properties = lapin::ConnectionProperties::default();
-    let connection = lapin::Connection::connect(&uri, properties).await.expect("a connection");
-    let channel = connection.create_channel().await.expect("a channel");
-    let options = lapin::options::ConfirmSelectOptions::default();
-    channel.confirm_select(options).await.expect("confirms");
+    let (_connection, channel) = a.confirming().await;
     let mut headers = lapin::types::FieldTable::default();
     headers.insert("x-confirm".into(), lapin::types::AMQPValue::LongString("home".into()));
     let home = lapin::BasicProperties::default().with_delivery_mode(2).with_headers(headers);
@@ -789,12 +464,7 @@ async fn a_message_goes_to_hosts_with_the_tags_that_it_names() {
     assert_eq!(shown[0]["tags"], serde_json::json!(["gpu", "eu"]));
 
     // The queue of the own host would come first.
-    let uri = format!("amqp://{}", a.amqp);
-    let properties = lapin::ConnectionProperties::default();
-    let connection = lapin::Connection::connect(&uri, properties).await.expect("a connection");
-    let channel = connection.create_channel().await.expect("a channel");
-    let options = lapin::options::ConfirmSelectOptions::default();
-    channel.confirm_select(options).await.expect("confirms");
+    let (_connection, channel) = a.confirming().await;
     let tag = |it: &str| lapin::types::AMQPValue::LongString(it.into());
     let all = lapin::types::FieldArray::from(vec![tag("eu"), tag("gpu")]);
     let mut headers = lapin::types::FieldTable::default();
